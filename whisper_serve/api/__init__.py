@@ -1,0 +1,1 @@
+"""The HTTP front: requests in, transcripts out. It knows the engines through a port only."""

@@ -1,0 +1,37 @@
+"""The FastAPI application, put together from its services."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from whisper_serve import __version__
+from whisper_serve.api.error_handlers import install_error_handlers
+from whisper_serve.api.middleware import RequestContextMiddleware
+from whisper_serve.api.routes.health import health_router
+from whisper_serve.api.routes.transcribe import transcribe_router
+from whisper_serve.api.services import Services
+
+ENDPOINTS = {
+    "POST /transcribe": "a recording in, its text out",
+    "GET /health": "does an engine answer",
+    "GET /docs": "this API, described and to try",
+}
+
+
+def create_app(services: Services, *, send_request_id: bool = True) -> FastAPI:
+    """`send_request_id`: whether answers get an `X-Request-ID` here, not from a proxy."""
+    app = FastAPI(
+        title="whisper_serve",
+        version=__version__,
+        summary="Self-hosted speech to text with OpenAI Whisper.",
+    )
+    app.add_middleware(RequestContextMiddleware, send_id=send_request_id)
+    install_error_handlers(app)
+    app.include_router(transcribe_router(services))
+    app.include_router(health_router(services))
+
+    @app.get("/", summary="What this is", tags=["health"])
+    async def root() -> dict[str, str | dict[str, str]]:
+        return {"service": "whisper_serve", "version": __version__, "endpoints": ENDPOINTS}
+
+    return app

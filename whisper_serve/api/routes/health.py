@@ -1,0 +1,49 @@
+"""Probes: is the process alive, does an engine answer, who is this."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from whisper_serve import __version__
+from whisper_serve.api.schemas import HealthOut
+from whisper_serve.api.services import Services
+from whisper_serve.errors import EngineUnavailable
+
+UNHEALTHY: dict[int | str, dict[str, Any]] = {
+    503: {"model": HealthOut, "description": "No engine answers."}
+}
+
+
+def health_router(services: Services) -> APIRouter:
+    router = APIRouter(tags=["health"])
+
+    @router.get("/health", summary="Does an engine answer?", responses=UNHEALTHY)
+    async def health(response: Response) -> HealthOut:
+        """Answers while the service is saturated: it does not wait behind transcriptions."""
+        try:
+            status = await services.engines.status()
+        except EngineUnavailable as exc:
+            response.status_code = exc.http_status
+            return HealthOut(status="unhealthy", reason=str(exc), version=__version__)
+        return HealthOut(
+            status="healthy",
+            version=__version__,
+            engine=status.info.engine,
+            model=status.info.model,
+            device=status.info.device,
+            compute_type=status.info.compute_type,
+            windows_waiting=status.load.waiting,
+            windows_running=status.load.running,
+        )
+
+    @router.get("/readyz", summary="Can this take requests?", responses=UNHEALTHY)
+    async def readyz(response: Response) -> HealthOut:
+        return await health(response)
+
+    @router.get("/livez", summary="Is this process alive?")
+    async def livez() -> dict[str, str]:
+        return {"status": "alive"}
+
+    return router

@@ -1,0 +1,35 @@
+"""What the routes need, built once per process and handed to the application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from whisper_serve.config import Config
+from whisper_serve.engines.base import EngineInfo, EngineLoad
+from whisper_serve.pipeline import Transcriber
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """What one engine answered when it was asked how it is."""
+
+    info: EngineInfo
+    load: EngineLoad
+
+
+class ChecksEngines(Protocol):
+    """Asks the engines how they are, without waiting behind their work."""
+
+    async def status(self) -> EngineStatus:
+        """One engine's answer. Raises `EngineUnavailable` when none answers in time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """`engines` and `transcriber` reach the same replicas."""
+
+    config: Config
+    transcriber: Transcriber
+    engines: ChecksEngines

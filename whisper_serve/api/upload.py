@@ -1,0 +1,127 @@
+"""Reading a request's file, bounded while it comes in.
+
+Small files stay in memory, larger ones go to a temporary file; nothing larger than the limit
+is ever taken. Two ways in: a form with the file in `audio_file` (or `file`), and the bare
+file as the body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, cast
+
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from whisper_serve.errors import (
+    ClientGone,
+    EmptyAudio,
+    InvalidParameter,
+    InvalidRequest,
+    UnsupportedMediaType,
+    UploadTooLarge,
+)
+
+FILE_FIELDS = ("audio_file", "file")
+IN_MEMORY_BYTES = 2**20
+MAX_FORM_FIELDS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """The file, rewound, and the fields of query and form together."""
+
+    file: BinaryIO
+    size: int
+    fields: Mapping[str, str]
+
+
+@asynccontextmanager
+async def receive_upload(request: Request, max_bytes: int) -> AsyncIterator[Upload]:
+    """The request's upload, for as long as the context is open.
+
+    Raises `UploadTooLarge` as soon as more than `max_bytes` are announced or have come,
+    `UnsupportedMediaType`, `EmptyAudio`, `InvalidRequest` for a broken form, `ClientGone`.
+    """
+    media_type, _ = parse_options_header(request.headers.get("content-type", ""))
+    body = _bounded(request, max_bytes)
+    if media_type == b"multipart/form-data":
+        form = await _read_form(request, body)
+        try:
+            file = _file_of(form)
+            yield await _upload(file, _merged(request, form))
+        finally:
+            await form.close()
+    elif media_type.startswith(b"audio/") or media_type == b"application/octet-stream":
+        spool = cast("BinaryIO", SpooledTemporaryFile(max_size=IN_MEMORY_BYTES))  # noqa: SIM115
+        file = UploadFile(spool, size=0)
+        try:
+            async for chunk in body:
+                await file.write(chunk)
+            await file.seek(0)
+            yield await _upload(file, _merged(request, FormData()))
+        finally:
+            await file.close()
+    else:
+        raise UnsupportedMediaType(media_type.decode("latin-1"))
+
+
+async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise UploadTooLarge(max_bytes)
+    received = 0
+    try:
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received > max_bytes:
+                raise UploadTooLarge(max_bytes)
+            yield chunk
+    except ClientDisconnect as exc:
+        raise ClientGone from exc
+
+
+async def _read_form(request: Request, body: AsyncGenerator[bytes, None]) -> FormData:
+    parser = MultiPartParser(
+        request.headers,
+        body,
+        max_files=len(FILE_FIELDS),
+        max_fields=MAX_FORM_FIELDS,
+    )
+    try:
+        return await parser.parse()
+    except MultiPartException as exc:
+        raise InvalidRequest(f"the form cannot be read: {exc.message}") from exc
+
+
+def _file_of(form: FormData) -> UploadFile:
+    files = {name: value for name, value in form.multi_items() if isinstance(value, UploadFile)}
+    known = [name for name in FILE_FIELDS if name in files]
+    if len(known) > 1:
+        raise InvalidRequest(f"send one file, in {FILE_FIELDS[0]!r}")
+    if known:
+        return files[known[0]]
+    found = f"; found: {', '.join(map(repr, form))}" if form else ""
+    raise EmptyAudio(f"the form has no file in {FILE_FIELDS[0]!r}{found}")
+
+
+def _merged(request: Request, form: FormData) -> dict[str, str]:
+    """Query and form fields; one that is given twice is an error, not a guess."""
+    fields: dict[str, str] = {}
+    form_fields = [(k, v) for k, v in form.multi_items() if isinstance(v, str)]
+    for name, value in [*request.query_params.multi_items(), *form_fields]:
+        if name in fields:
+            raise InvalidParameter(name, "given more than once")
+        fields[name] = value
+    return fields
+
+
+async def _upload(file: UploadFile, fields: Mapping[str, str]) -> Upload:
+    if not file.size:
+        raise EmptyAudio("the file is empty")
+    return Upload(file.file, file.size, fields)

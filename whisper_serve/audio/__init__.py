@@ -1,0 +1,1 @@
+"""Samples: decoding, voice activity and windows."""

@@ -1,0 +1,457 @@
+"""Uploaded files to 16 kHz mono int16 samples, with FFmpeg's libraries through PyAV.
+
+A file is judged by its content, never by a name. FFmpeg may use only the demuxers and decoders
+listed here and no protocol at all, so that a playlist or a script cannot make it open anything.
+
+Nobody should get half a transcript as a success, so what was read is compared with what the
+file promises:
+
+| format     | promise                        | read                                         |
+| ---------- | ------------------------------ | -------------------------------------------- |
+| wav        | size of the data chunk         | decoded seconds                              |
+| mp3        | frames in the Xing/VBRI header | decoded seconds                              |
+| flac, aiff | length in the header           | decoded seconds                              |
+| ogg        | from first to last packet      | decoded seconds                              |
+| mp4        | length of the track            | end of the track less undecodable packets    |
+| webm       | length of the file             | end of any track less undecodable packets    |
+| aac        | nothing: raw frames            |                                              |
+
+In mp4 and webm the clock of the packets counts, because live recordings have gaps. Packets that
+cannot be decoded are skipped, as players do. A recording is refused when more than
+`TOLERANCE_S` plus `TOLERANCE_SHARE` of it is missing, or when an mp4 or ogg file ends inside a
+packet or page. A streamed wav or aiff (sizes unknown), an mp3 without such a header, raw aac, a
+live webm and flac in ogg promise nothing: a cut cannot be seen there, what they hold is all
+there is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import math
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import lru_cache
+from typing import BinaryIO
+
+import av
+import numpy as np
+
+from whisper_serve.audio.pcm import SAMPLE_RATE, Samples, seconds, to_samples
+from whisper_serve.errors import AudioTooLong, EmptyAudio, UnreadableAudio, UnsupportedFormat
+
+TOLERANCE_S = 0.5
+TOLERANCE_SHARE = 0.001
+
+LOWEST_RATE, HIGHEST_RATE = 4_000, 384_000
+# The most one decoded frame may hold, samples times channels: 2.7 s of 192 kHz in 8 channels.
+MAX_FRAME_VALUES = 1 << 22
+# The largest single block FFmpeg may allocate.
+MAX_BLOCK_BYTES = 64 << 20
+# Writers that cannot seek back leave 0 or about 2 or 4 GiB where the size belongs.
+STREAMED_BYTES = 0x7F00_0000
+MAX_RIFF_CHUNKS = 1_000
+CHUNK = struct.Struct("<4sI")
+MAX_OGG_PAGE_BYTES = 65_307
+ID3 = struct.Struct(">6s4B")
+# How many frames follow, as the Xing/Info or VBRI header says that stands in the first one.
+MP3_FRAMES = re.compile(
+    rb"(?:Xing|Info)\0\0\0[\1\3\5\7\t\v\r\x0f](.{4})|VBRI.{10}(.{4})", re.DOTALL
+)
+MP3_HEADER_BYTES = 4_096
+LOWEST_MPEG1_RATE = 32_000
+
+# First part of FFmpeg's name of the demuxer -> names for it; the first one is canonical.
+FORMATS = {
+    "wav": (".wav", ".wave"),
+    "mp3": (".mp3",),
+    "mov": (".mp4", ".m4a", ".m4b", ".mov", ".3gp"),
+    "ogg": (".ogg", ".oga", ".opus"),
+    "flac": (".flac",),
+    "matroska": (".webm", ".mkv", ".mka"),
+    "aac": (".aac",),
+    "aiff": (".aiff", ".aif", ".aifc"),
+}
+DECODERS = (
+    *("aac", "alac", "flac", "opus", "libopus", "vorbis", "speex", "ac3", "eac3"),
+    *("mp1", "mp1float", "mp2", "mp2float", "mp3", "mp3float", "amrnb", "amrwb"),
+    *("pcm_u8", "pcm_s8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le"),
+    *("pcm_s32be", "pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be", "pcm_alaw", "pcm_mulaw"),
+    *("adpcm_ima_qt", "adpcm_ima_wav", "adpcm_ms", "gsm_ms"),
+)
+# What FFmpeg knows but may not open, to tell the sender its name: (offset, bytes, name).
+FOREIGN = (
+    (8, b"AVI ", ".avi"),
+    (0, b"\x30\x26\xb2\x75", ".wma"),
+    (0, b"caff", ".caf"),
+    (0, b".snd", ".au"),
+    (0, b"riff", ".w64"),
+    (0, b"#!AMR", ".amr"),
+    (0, b"wvpk", ".wv"),
+    (0, b"MAC ", ".ape"),
+    (0, b"TTA", ".tta"),
+    (0, b"DSD ", ".dsf"),
+    (0, b"FLV", ".flv"),
+    (0, b"\x0b\x77", ".ac3"),
+    (0, b".RMF", ".rm"),
+    (0, b"Creative Voice File", ".voc"),
+    (0, b"\x00\x00\x01\xba", ".mpg"),
+    (188, b"G", ".ts"),
+)
+IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
+
+
+def canonical_format(name: str) -> str:
+    """The one name of the format that `name` names, as in `"M4A"` -> `".mp4"`.
+
+    Case and the leading dot do not matter. Raises `ValueError` for an unknown name.
+    """
+    dotted = "." + name.lower().removeprefix(".")
+    for names in FORMATS.values():
+        if dotted in names:
+            return names[0]
+    known = ", ".join(known for names in FORMATS.values() for known in names)
+    raise ValueError(f"{name!r} is not a known audio format; known: {known}")
+
+
+def decode(data: BinaryIO | bytes, *, accepted: Sequence[str], max_duration_s: float) -> Samples:
+    """The recording in `data` as int16 at 16 kHz, shape (n,), the mean of all its channels.
+
+    `data`: a whole file, or a seekable file object that is read from its start.
+    `accepted`: names that `canonical_format` knows.
+    The best audio track is taken; of m samples at a rate r come `ceil(m * 16,000 / r)`. Gaps
+    between packets are closed up. Blocks, mostly without holding the interpreter lock, and
+    needs memory for `max_duration_s`, however much a small file unpacks to.
+
+    Raises `EmptyAudio` (no bytes or no samples), `UnsupportedFormat`, `UnreadableAudio` (not
+    audio, no audio track, damaged or cut off) and `AudioTooLong`.
+    """
+    upload = _Upload(io.BytesIO(data) if isinstance(data, bytes) else data)
+    if not upload.size:
+        raise EmptyAudio("the file is empty")
+    wanted = {canonical_format(name) for name in accepted}
+    try:
+        with _open(upload, accepted) as container:
+            name = FORMATS[_demuxer(container)][0]
+            if name not in wanted:
+                raise UnsupportedFormat(name, accepted)
+            track = _audio_track(container, name, accepted)
+            samples = _decode(_Recording(upload, container, track), max_duration_s)
+    except (av.FFmpegError, ValueError, ArithmeticError) as exc:
+        raise UnreadableAudio("the file is not audio, or it is damaged or cut off") from exc
+    if not len(samples):
+        raise EmptyAudio("the file holds no audio")
+    return samples
+
+
+def _decode(recording: _Recording, max_duration_s: float) -> Samples:
+    promised_s = recording.promised_s()
+    # What promises more than it holds is refused anyway, so there is no need to read it all.
+    if promised_s is not None and promised_s - _tolerance(promised_s) > max_duration_s:
+        raise AudioTooLong(max_duration_s)
+    reading = _read(recording, max_duration_s)
+    _check_complete(recording, reading, promised_s)
+    return np.frombuffer(reading.pcm, np.int16)
+
+
+class _Upload:
+    """A file as FFmpeg may see it: without a name, and with reads as long as they can be."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.size = self.seek(0, io.SEEK_END)
+        self.seek(0)
+
+    def read(self, size: int) -> bytes:
+        parts = []
+        while size > 0 and (part := self._file.read(size)):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_SET and offset < 0:
+            return -1  # Damaged files make FFmpeg try; it takes this for its own error.
+        self._file.seek(offset, whence)
+        return self.tell()
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def peek(self, offset: int, size: int) -> bytes:
+        """Bytes anywhere in the file; where FFmpeg reads stays as it was."""
+        position = self.tell()
+        self.seek(offset)
+        found = self.read(size)
+        self.seek(position)
+        return found
+
+
+def _open(upload: _Upload, accepted: Sequence[str]) -> av.container.InputContainer:
+    _limit_allocations()
+    options = {
+        "format_whitelist": ",".join(FORMATS),
+        "codec_whitelist": ",".join(DECODERS),
+        "protocol_whitelist": "",
+    }
+    try:
+        return av.open(upload, options=options, metadata_errors="replace")
+    except av.ArgumentError as exc:  # A demuxer that is not on the list.
+        head = upload.peek(0, 256)
+        if head.startswith(IMAGES) or head[8:12] == b"WEBP":
+            raise UnreadableAudio("the file is an image: it has no audio track") from exc
+        for offset, mark, name in FOREIGN:
+            if head.startswith(mark, offset):
+                raise UnsupportedFormat(name, accepted) from exc
+        raise
+
+
+@lru_cache(maxsize=1)
+def _limit_allocations() -> None:
+    """Without this a few bytes in an mp4 ("1,000 million samples follow") take all memory.
+
+    PyAV does not offer the call, and where its libraries hide it there is no limit.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(av.frame.__file__).av_max_alloc(ctypes.c_size_t(MAX_BLOCK_BYTES))
+
+
+def _demuxer(container: av.container.InputContainer) -> str:
+    return str(container.format.name).split(",", maxsplit=1)[0]
+
+
+def _audio_track(
+    container: av.container.InputContainer, name: str, accepted: Sequence[str]
+) -> av.audio.stream.AudioStream:
+    if not container.streams.audio:
+        raise UnreadableAudio("the file has no audio track")
+    track = container.streams.best("audio") or container.streams.audio[0]
+    codec = track.codec_context.codec.name if track.codec_context else "an unknown codec"
+    if codec not in DECODERS:
+        raise UnsupportedFormat(f"{name} with {codec}", accepted)
+    track.codec_context.options = {"max_samples": str(MAX_FRAME_VALUES)}
+    return track
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    """An opened file and the track of it that is decoded."""
+
+    upload: _Upload
+    container: av.container.InputContainer
+    track: av.audio.stream.AudioStream
+
+    @property
+    def demuxer(self) -> str:
+        return _demuxer(self.container)
+
+    def promised_s(self) -> float | None:
+        """How long the file says it is; None when it does not say, or FFmpeg only guesses."""
+        if self.demuxer == "wav":
+            return self._wav_promise()
+        if self.demuxer == "mp3":
+            return self._mp3_promise()
+        if self.demuxer == "matroska":
+            return self.container.duration / av.time_base if self.container.duration else None
+        if self.demuxer in {"mov", "flac", "aiff"} and self.track.duration:
+            return self._header_promise()
+        return None
+
+    def _header_promise(self) -> float | None:
+        promised_s = float(self.track.duration * self.track.time_base)
+        size = promised_s * (self.track.bit_rate or 0) / 8
+        return None if self.demuxer == "aiff" and size >= STREAMED_BYTES else promised_s
+
+    def _wav_promise(self) -> float | None:
+        size = _riff_data_bytes(self.upload)
+        return 8 * size / self.track.bit_rate if size and self.track.bit_rate else None
+
+    def _mp3_promise(self) -> float | None:
+        frames = _mp3_frames(self.upload)
+        frame_samples = 1152 if self.track.sample_rate >= LOWEST_MPEG1_RATE else 576
+        return frames * frame_samples / self.track.sample_rate if frames else None
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What came out of a file.
+
+    `start_s` and `end_s`: the earliest start and the latest end of a packet. `lost_s`: length
+    of the packets that could not be decoded. `cut`: an mp4 ends inside a packet.
+    """
+
+    pcm: bytearray = field(default_factory=bytearray)
+    start_s: float = math.inf
+    end_s: float = 0.0
+    lost_s: float = 0.0
+    cut: bool = False
+
+    @property
+    def decoded_s(self) -> float:
+        return seconds(len(self.pcm) // 2)
+
+
+def _read(recording: _Recording, max_duration_s: float) -> _Reading:
+    """Decode the whole track; raises at the first frame that is over the limit."""
+    reading, mixer = _Reading(), _Mixer()
+    demuxer = recording.demuxer
+    for packet in recording.container.demux():
+        ours = packet.stream_index == recording.track.index
+        if packet.pts is not None and (ours or demuxer == "matroska"):
+            _note_times(reading, packet)
+        reading.cut = reading.cut or (demuxer == "mov" and packet.is_corrupt)
+        for frame in _frames(packet, reading) if ours else ():
+            _append(reading, mixer.push(frame), max_duration_s)
+    _append(reading, mixer.finish(), max_duration_s)
+    return reading
+
+
+def _note_times(reading: _Reading, packet: av.Packet) -> None:
+    end = packet.pts + (packet.duration or 0)
+    reading.start_s = min(reading.start_s, float(packet.pts * packet.time_base))
+    reading.end_s = max(reading.end_s, float(end * packet.time_base))
+
+
+def _frames(packet: av.Packet, reading: _Reading) -> list[av.AudioFrame]:
+    try:
+        return list(packet.decode())
+    except av.FFmpegError:
+        reading.lost_s += float((packet.duration or 0) * packet.time_base)
+        return []
+
+
+def _append(reading: _Reading, mixed: Iterator[bytes], max_duration_s: float) -> None:
+    for part in mixed:
+        reading.pcm += part
+        if len(reading.pcm) // 2 > to_samples(max_duration_s):
+            raise AudioTooLong(max_duration_s)
+
+
+class _Mixer:
+    """Any frames to 16 kHz mono int16; `finish` gives what the resampler still holds.
+
+    Rate, channels and sample format may change on the way, as they do in joined Ogg files.
+    """
+
+    def __init__(self) -> None:
+        self._graph: av.filter.Graph | None = None
+        self._form: tuple[int, str, str] | None = None
+        self._taken = self._given = 0  # samples of this form, before and after
+
+    def push(self, frame: av.AudioFrame) -> Iterator[bytes]:
+        form = (frame.sample_rate, frame.format.name, frame.layout.name)
+        if form != self._form:
+            yield from self.finish()
+            self._graph, self._form = _mixing_graph(frame), form
+        self._taken += frame.samples
+        yield from self._pass(frame)
+
+    def finish(self) -> Iterator[bytes]:
+        if self._form is None:
+            return
+        due = math.ceil(self._taken * SAMPLE_RATE / self._form[0])
+        for part in self._pass(None):
+            yield part[: max(0, len(part) - 2 * (self._given - due))]
+        self._form, self._taken, self._given = None, 0, 0
+
+    def _pass(self, frame: av.AudioFrame | None) -> Iterator[bytes]:
+        assert self._graph is not None
+        self._graph.push(frame)
+        with suppress(av.BlockingIOError, av.EOFError):
+            while True:
+                mixed = self._graph.pull()
+                self._given += mixed.samples
+                yield bytes(mixed.planes[0])[: 2 * mixed.samples]
+
+
+def _mixing_graph(frame: av.AudioFrame) -> av.filter.Graph:
+    """FFmpeg's own down-mix drops channels that it takes for a subwoofer, refuses layouts it
+    does not know, and overflows in int16; the mean of floats does none of this. Without the
+    padding, which `finish` cuts off again, the resampler keeps the end of a short recording."""
+    if not LOWEST_RATE <= frame.sample_rate <= HIGHEST_RATE:
+        raise UnreadableAudio(f"a sample rate of {frame.sample_rate} Hz is not supported")
+    channels = frame.layout.nb_channels
+    mean = "+".join(f"{1 / channels:.9f}*c{channel}" for channel in range(channels))
+    graph = av.filter.Graph()
+    source = graph.add_abuffer(
+        sample_rate=frame.sample_rate,
+        format=frame.format.name,
+        layout=frame.layout.name,
+        time_base=Fraction(1, frame.sample_rate),
+    )
+    graph.link_nodes(
+        source,
+        graph.add("aformat", "sample_fmts=fltp"),
+        graph.add("pan", f"mono|c0={mean}"),
+        graph.add("apad", f"pad_len={frame.sample_rate // 20}"),
+        graph.add("aresample", str(SAMPLE_RATE)),
+        graph.add("aformat", "sample_fmts=s16"),
+        graph.add("abuffersink"),
+    ).configure()
+    return graph
+
+
+def _tolerance(length_s: float) -> float:
+    return TOLERANCE_S + TOLERANCE_SHARE * length_s
+
+
+def _check_complete(recording: _Recording, reading: _Reading, promised_s: float | None) -> None:
+    ogg = recording.demuxer == "ogg"
+    # FFmpeg drops damaged pages of Ogg without a word; FLAC's packets have no reliable clock.
+    if ogg and recording.track.codec_context.name != "flac":
+        promised_s = reading.end_s - reading.start_s
+    by_clock = recording.demuxer in {"mov", "matroska"}
+    read_s = max(0.0, reading.end_s - reading.lost_s) if by_clock else reading.decoded_s
+    whole_s = max(promised_s or 0.0, read_s + reading.lost_s)
+    if whole_s - read_s > _tolerance(whole_s):
+        raise UnreadableAudio(
+            "the recording is incomplete: "
+            f"{whole_s:.2f} s are promised, {read_s:.2f} s are readable"
+        )
+    if reading.cut or (ogg and _ends_inside_page(recording.upload)):
+        raise UnreadableAudio(f"the recording is incomplete: it breaks off after {read_s:.2f} s")
+
+
+def _riff_data_bytes(upload: _Upload) -> int | None:
+    """What the data chunk should hold, if that is more than there is.
+
+    FFmpeg quietly takes the smaller of both, so the header has to be read again.
+    """
+    offset = 12
+    for _ in range(MAX_RIFF_CHUNKS):
+        header = upload.peek(offset, CHUNK.size)
+        if len(header) < CHUNK.size:
+            break
+        name, size = CHUNK.unpack(header)
+        offset += CHUNK.size
+        if name == b"data":
+            return size if upload.size - offset < size < STREAMED_BYTES else None
+        offset += size + size % 2
+    return None
+
+
+def _mp3_frames(upload: _Upload) -> int | None:
+    """FFmpeg's own duration may be a guess from size and bit rate, so the count is read here."""
+    offset = 0
+    tag = upload.peek(0, ID3.size)
+    if tag.startswith(b"ID3") and len(tag) == ID3.size:
+        _, a, b, c, d = ID3.unpack(tag)
+        offset = ID3.size + (a << 21 | b << 14 | c << 7 | d)
+    counted = MP3_FRAMES.search(upload.peek(offset, MP3_HEADER_BYTES))
+    return int.from_bytes(counted[1] or counted[2], "big") if counted else None
+
+
+def _ends_inside_page(upload: _Upload) -> bool:
+    """Source: RFC 3533, section 6."""
+    tail = upload.peek(max(0, upload.size - MAX_OGG_PAGE_BYTES), MAX_OGG_PAGE_BYTES)
+    at = tail.rfind(b"OggS")
+    if at < 0:
+        return False
+    if len(tail) < at + 27:
+        return True
+    sizes = tail[at + 27 : at + 27 + tail[at + 26]]
+    return len(sizes) < tail[at + 26] or at + 27 + len(sizes) + sum(sizes) > len(tail)

@@ -1,0 +1,82 @@
+"""Cutting speech into overlapping windows of a fixed length.
+
+Every window but the last has the full length. Its words count up to a cut, and the next
+window starts there. The cut is the last pause in the window's second half that leaves
+`overlap` seconds behind it: what follows is heard again, but the words before the cut were
+decoded with their surroundings, and no word is divided. Unbroken speech has no such pause;
+then the cut is `overlap` before the window's end, and the next window starts behind the last
+word that was whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from whisper_serve.audio.pcm import SAMPLE_RATE, to_samples
+from whisper_serve.audio.vad import Region
+
+MIN_PAUSE_S = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Samples `start` to `end` of the speech, of which the words up to `cut` count.
+
+    `at_pause` tells that nobody speaks at `cut`, which is true of the last window too.
+    """
+
+    start: int
+    end: int
+    cut: int
+    at_pause: bool
+
+    @property
+    def start_s(self) -> float:
+        return self.start / SAMPLE_RATE
+
+    @property
+    def cut_s(self) -> float:
+        return self.cut / SAMPLE_RATE
+
+
+class WindowCutter:
+    """Cuts `total` samples in which people speak in `regions`, in order."""
+
+    def __init__(
+        self, regions: Sequence[Region], total: int, *, length_s: float, overlap_s: float
+    ) -> None:
+        self._regions = regions
+        self._total = total
+        self._length = to_samples(length_s)
+        self._overlap = to_samples(overlap_s)
+        pairs = pairwise(regions)
+        min_pause = to_samples(MIN_PAUSE_S)
+        self._pauses = [(a.end + b.start) // 2 for a, b in pairs if b.start - a.end >= min_pause]
+
+    @property
+    def total(self) -> int:
+        return self._total
+
+    def window_at(self, start: int) -> Window:
+        end = start + self._length
+        if end >= self._total:
+            return Window(start, self._total, self._total, at_pause=True)
+        latest = end - self._overlap
+        pauses = [p for p in self._pauses if start + self._length // 2 <= p <= latest]
+        return Window(start, end, pauses[-1] if pauses else latest, at_pause=bool(pauses))
+
+    def windows(self) -> list[Window]:
+        """Windows for decoding side by side. One that follows a cut within speech starts
+        `overlap` before it, so that the word at the cut is whole in both."""
+        windows = [self.window_at(0)]
+        while windows[-1].cut < self._total:
+            previous = windows[-1]
+            start = previous.cut if previous.at_pause else previous.cut - self._overlap
+            windows.append(self.window_at(start))
+        return windows
+
+    def speech_between(self, start: int, end: int) -> int:
+        """Samples of speech that lie between two positions."""
+        return sum(max(0, min(r.end, end) - max(r.start, start)) for r in self._regions)

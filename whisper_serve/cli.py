@@ -1,0 +1,114 @@
+"""The `whisper-serve` command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from whisper_serve import __version__
+from whisper_serve.config import ModelConfig, load_config
+from whisper_serve.errors import WhisperServeError
+
+CANNOT_START = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code. What cannot start is one line and code 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except WhisperServeError as exc:
+        print(f"whisper-serve: error: {exc}", file=sys.stderr)  # noqa: T201
+        return CANNOT_START
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="whisper-serve", description="Self-hosted speech to text")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_serve(commands)
+    _add_models(commands)
+    return parser
+
+
+def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    serve = commands.add_parser("serve", help="start the service and stay in the foreground")
+    _add_config(serve)
+    serve.set_defaults(run=_serve)
+
+
+def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    models = commands.add_parser("models", help="list, fetch and check model weights")
+    actions = models.add_subparsers(required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="known models, and which are here")
+    listing.set_defaults(run=_list_models)
+    pull = actions.add_parser("pull", help="fetch a model's weights")
+    pull.add_argument("name", metavar="NAME")
+    pull.add_argument(
+        "--kind",
+        choices=["ctranslate2", "openai"],
+        default="ctranslate2",
+        help="what the CTranslate2 engine loads, or OpenAI's checkpoint (default: %(default)s)",
+    )
+    pull.set_defaults(run=_pull_model)
+    verify = actions.add_parser("verify", help="check all weights that are here")
+    verify.set_defaults(run=_verify_models)
+    for action in (listing, pull, verify):
+        _add_config(action)
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="PATH",
+        help="configuration file (default: config.json, if there is one)",
+    )
+
+
+def _serve(options: argparse.Namespace) -> int:
+    # Ray takes a second to import; the other commands do not need it.
+    from whisper_serve.serving.server import run_server  # noqa: PLC0415
+
+    run_server(options.config)
+    return 0
+
+
+def _list_models(options: argparse.Namespace) -> int:
+    from whisper_serve.engines.weights import list_models  # noqa: PLC0415
+
+    for entry in list_models(_model_config(options).model_dir):
+        names = ", ".join((entry.name, *entry.aliases))
+        here = f"{', '.join(entry.kinds)} ({entry.size_bytes / 2**20:.0f} MiB)"
+        print(f"{names:32} {here if entry.kinds else '-'}")  # noqa: T201
+    return 0
+
+
+def _pull_model(options: argparse.Namespace) -> int:
+    from whisper_serve.engines.weights import ensure_weights  # noqa: PLC0415
+
+    config = _model_config(options)
+    weights = ensure_weights(
+        options.name, options.kind, model_dir=config.model_dir, sources=config.sources
+    )
+    print(weights.path)  # noqa: T201
+    return 0
+
+
+def _verify_models(options: argparse.Namespace) -> int:
+    from whisper_serve.engines.weights import verify_models  # noqa: PLC0415
+
+    results = verify_models(_model_config(options).model_dir)
+    for result in results:
+        print(f"{'ok ' if result.ok else 'BAD'} {result.path}")  # noqa: T201
+    if not results:
+        print("there are no weights here")  # noqa: T201
+    return 0 if all(result.ok for result in results) else 1
+
+
+def _model_config(options: argparse.Namespace) -> ModelConfig:
+    return load_config(options.config, os.environ).model

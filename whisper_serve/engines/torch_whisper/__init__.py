@@ -1,0 +1,1 @@
+"""Whisper on torch: openai-whisper's network, decoding rules and word alignment."""

@@ -1,0 +1,303 @@
+"""Everything that can go wrong, in one tree.
+
+WhisperServeError
+├── ConfigError               the configuration cannot be used
+├── WeightsError              a model's weights cannot be had or used
+│   ├── UnknownModel
+│   ├── WeightsUnavailable
+│   └── WeightsCorrupt
+├── ServerStartError          the service cannot come up on this machine
+├── InvalidRequest            400
+│   ├── InvalidParameter
+│   ├── UnsupportedFormat
+│   ├── UnreadableAudio
+│   └── EmptyAudio
+├── TooLarge                  413
+│   ├── UploadTooLarge
+│   └── AudioTooLong
+├── UnsupportedMediaType      415
+├── ClientGone                499, written to the log only
+├── Overloaded                503 with Retry-After
+├── EngineUnavailable         503 with Retry-After
+├── DeadlineExceeded          504
+└── EngineFailed              500
+
+An exception carries facts as attributes and makes its sentence in `__str__`. Each class names
+the HTTP status and the WebSocket close code that a client gets. Exceptions travel between
+processes, so each one pickles by its constructor's arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+
+class WhisperServeError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+    code: ClassVar[str] = "internal_error"
+    http_status: ClassVar[int] = 500
+    ws_close_code: ClassVar[int] = 1011
+
+
+class ConfigProblem(NamedTuple):
+    """`key` (dotted) has `value`, which is not allowed because of `reason`."""
+
+    key: str
+    value: object
+    reason: str
+
+    def __str__(self) -> str:
+        shown = "" if self.value is None else f"{self.value!r} is not allowed: "
+        return f"{self.key}: {shown}{self.reason}"
+
+
+class ConfigError(WhisperServeError):
+    """The configuration that `origin` gives cannot be used; `problems` holds every fault."""
+
+    code = "config_error"
+
+    def __init__(self, origin: str, problems: Sequence[ConfigProblem]) -> None:
+        super().__init__(origin, tuple(problems))
+        self.origin, self.problems = origin, tuple(problems)
+
+    def __str__(self) -> str:
+        return f"{self.origin}: {'; '.join(str(problem) for problem in self.problems)}"
+
+
+class WeightsError(WhisperServeError):
+    """A model's weights cannot be used."""
+
+    code = "weights_error"
+
+
+class UnknownModel(WeightsError):
+    """`name` is neither a known model nor a path to one."""
+
+    code = "unknown_model"
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(name, tuple(known))
+        self.name, self.known = name, tuple(known)
+
+    def __str__(self) -> str:
+        return (
+            f"no model is called {self.name!r} and no such path exists; "
+            f"known models: {', '.join(self.known)}"
+        )
+
+
+class WeightsUnavailable(WeightsError):
+    """No source gave the weights; `attempts` holds (source, why not) pairs."""
+
+    code = "weights_unavailable"
+
+    def __init__(self, model: str, attempts: Sequence[tuple[str, str]]) -> None:
+        super().__init__(model, tuple(attempts))
+        self.model, self.attempts = model, tuple(attempts)
+
+    def __str__(self) -> str:
+        tried = "; ".join(f"{source}: {why}" for source, why in self.attempts)
+        return f"the weights of {self.model!r} could not be had ({tried or 'no source is set'})"
+
+
+class WeightsCorrupt(WeightsError):
+    """The file at `path` is not what its digest says."""
+
+    code = "weights_corrupt"
+
+    def __init__(self, path: str, expected: str, actual: str) -> None:
+        super().__init__(path, expected, actual)
+        self.path, self.expected, self.actual = path, expected, actual
+
+    def __str__(self) -> str:
+        return f"{self.path} has sha256 {self.actual}, expected {self.expected}"
+
+
+class ServerStartError(WhisperServeError):
+    """The service cannot start; `reason` says why in one line."""
+
+    code = "start_failed"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class InvalidRequest(WhisperServeError):
+    """The client sent something that cannot be served."""
+
+    code = "invalid_request"
+    http_status = 400
+    ws_close_code = 1008
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class InvalidParameter(InvalidRequest):
+    """`parameter` has a value that is not allowed."""
+
+    code = "invalid_parameter"
+
+    def __init__(self, parameter: str, reason: str) -> None:
+        WhisperServeError.__init__(self, parameter, reason)
+        self.parameter, self.reason = parameter, reason
+
+    def __str__(self) -> str:
+        return f"{self.parameter}: {self.reason}"
+
+
+class UnsupportedFormat(InvalidRequest):
+    """The file is audio of a format that the configuration does not accept."""
+
+    code = "unsupported_format"
+
+    def __init__(self, found: str, accepted: Sequence[str]) -> None:
+        WhisperServeError.__init__(self, found, tuple(accepted))
+        self.found, self.accepted = found, tuple(accepted)
+
+    def __str__(self) -> str:
+        return f"unsupported format: {self.found}; accepted: {', '.join(self.accepted)}"
+
+
+class UnreadableAudio(InvalidRequest):
+    """The body is not audio, or breaks off."""
+
+    code = "unreadable_audio"
+
+
+class EmptyAudio(InvalidRequest):
+    """There is nothing to transcribe: no file, no bytes or no samples."""
+
+    code = "empty_audio"
+
+
+class TooLarge(WhisperServeError):
+    """More was sent than the limits allow."""
+
+    code = "too_large"
+    http_status = 413
+    ws_close_code = 1009
+
+
+class UploadTooLarge(TooLarge):
+    """The body has more than `limit_bytes`."""
+
+    code = "upload_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(limit_bytes)
+        self.limit_bytes = limit_bytes
+
+    def __str__(self) -> str:
+        return f"the upload is larger than the limit of {self.limit_bytes:,} bytes"
+
+
+class AudioTooLong(TooLarge):
+    """The recording is longer than `limit_s` seconds."""
+
+    code = "audio_too_long"
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(limit_s)
+        self.limit_s = limit_s
+
+    def __str__(self) -> str:
+        return f"the recording is longer than the limit of {self.limit_s:g} seconds"
+
+
+class UnsupportedMediaType(WhisperServeError):
+    """The request's Content-Type is none that the route takes."""
+
+    code = "unsupported_media_type"
+    http_status = 415
+    ws_close_code = 1003
+
+    def __init__(self, content_type: str) -> None:
+        super().__init__(content_type)
+        self.content_type = content_type
+
+    def __str__(self) -> str:
+        sent = f"Content-Type {self.content_type!r}" if self.content_type else "no Content-Type"
+        return (
+            f"{sent} is not accepted: send multipart/form-data with the file in 'audio_file', "
+            "or the bare file as audio/* or application/octet-stream"
+        )
+
+
+class ClientGone(WhisperServeError):
+    """The client went away before its request was complete; nobody reads the answer."""
+
+    code = "client_gone"
+    http_status = 499
+    ws_close_code = 1001
+
+    def __str__(self) -> str:
+        return "the client went away before its request was complete"
+
+
+class Overloaded(WhisperServeError):
+    """There is no room for more work; try again after `retry_after_s` seconds."""
+
+    code = "overloaded"
+    http_status = 503
+    ws_close_code = 1013
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(retry_after_s)
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return f"the service is at its capacity; try again in {self.retry_after_s:g} s"
+
+
+class EngineUnavailable(WhisperServeError):
+    """No replica can answer now; try again after `retry_after_s` seconds."""
+
+    code = "engine_unavailable"
+    http_status = 503
+    ws_close_code = 1013
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(retry_after_s)
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return f"no engine is ready; try again in {self.retry_after_s:g} s"
+
+
+class DeadlineExceeded(WhisperServeError):
+    """The work was not done within `timeout_s` seconds."""
+
+    code = "deadline_exceeded"
+    http_status = 504
+    ws_close_code = 1011
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(timeout_s)
+        self.timeout_s = timeout_s
+
+    def __str__(self) -> str:
+        return f"the transcription was not done within {self.timeout_s:g} s"
+
+
+class EngineFailed(WhisperServeError):
+    """The engine broke while decoding. `detail` is for the log; a client never sees it."""
+
+    code = "engine_failed"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return "the transcription failed inside the engine"

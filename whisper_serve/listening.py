@@ -1,0 +1,181 @@
+"""Hearing a recording's speech window by window.
+
+A `Listener` asks for windows one after the other, each with the text before it as context,
+or side by side without. It goes on from where a decode stopped early, and always gets
+nearer to the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, replace
+
+from whisper_serve.audio.pcm import Samples, to_samples
+from whisper_serve.audio.windows import Window, WindowCutter
+from whisper_serve.engines.base import DecodeTask
+from whisper_serve.ports import Transcribes
+from whisper_serve.text.commit import commit, drop_heard, keep_words
+from whisper_serve.text.transcript import Hypothesis, Segment, text_of, words_of
+
+# About 150 tokens; with all the 223 that Whisper takes, base made more errors.
+CONTEXT_CHARS = 600
+# Whisper forgets the text before when a window was this hard to decode.
+MAX_CONTEXT_TEMPERATURE = 0.5
+# From this probability on a detected language holds for the rest of the recording.
+CERTAIN_LANGUAGE = 0.5
+# Less speech than this behind the last word is breath, more is words that were missed.
+MAX_UNHEARD_S = 0.5
+# More speech than this within one word is words that the decode skipped.
+MAX_WORD_S = 2.0
+MIN_PROGRESS_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a stretch of speech gave. Times count from the start of the speech; `resume_at`
+    is the sample from which nothing has been heard yet."""
+
+    segments: tuple[Segment, ...] = ()
+    resume_at: int = 0
+    language: str | None = None
+    language_probability: float = 0.0
+    gpu_memory_gib: float = 0.0
+
+    @property
+    def certain_language(self) -> str | None:
+        return self.language if self.language_probability >= CERTAIN_LANGUAGE else None
+
+    @property
+    def context(self) -> str:
+        """The text that helps to understand what follows."""
+        if self.segments and self.segments[-1].temperature > MAX_CONTEXT_TEMPERATURE:
+            return ""
+        text = text_of(self.segments)
+        if len(text) <= CONTEXT_CHARS:
+            return text
+        _, _, whole_words = text[-CONTEXT_CHARS:].partition(" ")
+        return whole_words or text[-CONTEXT_CHARS:]
+
+    def then(self, later: Heard) -> Heard:
+        """Both, one after the other, with the language of which a decode was surer."""
+        surer = max(self, later, key=lambda heard: heard.language_probability)
+        return Heard(
+            self.segments + later.segments,
+            later.resume_at,
+            surer.language,
+            surer.language_probability,
+            max(self.gpu_memory_gib, later.gpu_memory_gib),
+        )
+
+
+class Listener:
+    """Hears `speech`, cut by `cutter`, through `port`.
+
+    `task` is what all windows have in common; its `context` is the client's prompt.
+    """
+
+    def __init__(
+        self, port: Transcribes, speech: Samples, cutter: WindowCutter, task: DecodeTask
+    ) -> None:
+        self._port = port
+        self._speech = speech
+        self._cutter = cutter
+        self._task = task
+
+    async def in_sequence(self) -> Heard:
+        """Every window starts where the one before it ended and knows the text before it."""
+        heard = Heard()
+        while heard.resume_at < self._cutter.total:
+            window = self._cutter.window_at(heard.resume_at)
+            heard = heard.then(await self._hear(window, heard.context, heard.certain_language))
+        return heard
+
+    async def side_by_side(self, at_once: int) -> Heard:
+        """All windows, at most `at_once` at the same time; the first one alone, since its
+        language serves them all."""
+        first, *others = self._cutter.windows()
+        heard = [await self._hear_out(first, None)]
+        slots = asyncio.Semaphore(at_once)
+
+        async def hear_next(window: Window) -> Heard:
+            async with slots:
+                return await self._hear_out(window, heard[0].certain_language)
+
+        heard += await _gather([hear_next(window) for window in others])
+        return _joined([first, *others], heard)
+
+    async def _hear_out(self, window: Window, language: str | None) -> Heard:
+        """A window and, as often as its decode stops early, the rest of it."""
+        heard = await self._hear(window, "", language)
+        while self._unheard(heard.resume_at, window.cut):
+            rest = replace(window, start=heard.resume_at)
+            language = language or heard.certain_language
+            heard = heard.then(await self._hear(rest, "", language))
+        return heard
+
+    async def _hear(self, window: Window, context: str, language: str | None) -> Heard:
+        """One decode. It keeps words up to the window's cut and resumes there, or behind the
+        last word when speech was left unheard."""
+        hypothesis = await self._ask(window, context, language)
+        segments = [segment.shifted(window.start_s) for segment in hypothesis.segments]
+        final = commit(segments, window.cut_s, at_pause=window.at_pause)
+        final = self._before_skip(window, final)
+        return Heard(
+            final,
+            self._resume_at(window, final),
+            hypothesis.language,
+            hypothesis.language_probability,
+            hypothesis.stats.gpu_memory_gib,
+        )
+
+    def _before_skip(self, window: Window, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+        """The segments up to the first word that holds more speech than a word can; what
+        follows is heard again from there. At a window's start nothing else would come of it."""
+        earliest = window.start_s + MIN_PROGRESS_S
+        for index, word in enumerate(words_of(segments)):
+            speech = self._cutter.speech_between(to_samples(word.start), to_samples(word.end))
+            if word.start >= earliest and speech > to_samples(MAX_WORD_S):
+                return keep_words(segments, 0, index)
+        return segments
+
+    def _resume_at(self, window: Window, final: tuple[Segment, ...]) -> int:
+        if not final:
+            return window.cut
+        last_word = to_samples(final[-1].end)
+        if window.at_pause and not self._unheard(last_word, window.cut):
+            return window.cut
+        return max(window.start + to_samples(MIN_PROGRESS_S), min(last_word, window.cut))
+
+    def _unheard(self, start: int, end: int) -> bool:
+        return self._cutter.speech_between(start, end) > to_samples(MAX_UNHEARD_S)
+
+    async def _ask(self, window: Window, context: str, language: str | None) -> Hypothesis:
+        prompt = f"{self._task.context} {context}".strip()
+        task = replace(
+            self._task,
+            samples=self._speech[window.start : window.end],
+            context=prompt,
+            language=self._task.language or language,
+        )
+        return await self._port.transcribe(task)
+
+
+def _joined(windows: Sequence[Window], heard: Sequence[Heard]) -> Heard:
+    joined = heard[0]
+    for previous, later in zip(windows, heard[1:], strict=False):
+        fresh = later.segments
+        if not previous.at_pause:
+            fresh = drop_heard(joined.segments, later.segments)
+        joined = joined.then(replace(later, segments=fresh))
+    return joined
+
+
+async def _gather(calls: Sequence[Coroutine[None, None, Heard]]) -> list[Heard]:
+    """All results in order; the first failure cancels the others."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

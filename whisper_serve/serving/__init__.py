@@ -1,0 +1,1 @@
+"""The service on Ray Serve. Only this folder imports ray."""

@@ -1,0 +1,99 @@
+"""The Serve application: which deployments there are, and how large.
+
+`serve run whisper_serve.serving.app:build_app config=config.json` starts the same application
+as `python main.py`; the address then comes from Serve's own options.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import ray
+from pydantic import BaseModel, ConfigDict
+from ray import serve
+from ray.serve import Application
+
+from whisper_serve.config import Config, load_config
+from whisper_serve.engines.build import EngineOptions, build_engine
+from whisper_serve.serving.asr import EngineBuilder, WhisperASR
+from whisper_serve.serving.ingress import Ingress
+from whisper_serve.serving.plan import Node, Plan, make_plan
+
+# Far above what the application admits by itself: beyond Serve's own limit a request hangs
+# or is refused without our error, and probes could not pass.
+INGRESS_ONGOING = 10_000
+ASR_ONGOING_BEYOND_QUEUE = 64
+# A decode that has outlived its deadline this often will never end.
+STUCK_AFTER_TIMEOUTS = 2.0
+# A model that did not load three times will not load.
+START_ATTEMPTS = 3
+
+
+class AppArguments(BaseModel):
+    """What `serve run` and a Serve config file may pass: the path of a `config.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    config: Path | None = None
+
+
+def build_app(arguments: AppArguments) -> Application:
+    """Raises `ConfigError`. Needs a connection to Ray, to see what machines there are."""
+    config = load_config(arguments.config, os.environ)
+    return make_app(config, make_plan(config, cluster_nodes()))
+
+
+def cluster_nodes() -> list[Node]:
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(found["CPU"], found.get("GPU", 0.0)) for found in resources if "CPU" in found]
+
+
+def make_app(config: Config, plan: Plan, build: EngineBuilder = build_engine) -> Application:
+    """The application as configured; `build` makes the engine in each replica."""
+    options = engine_options(config, plan)
+    asr = (
+        serve.deployment(WhisperASR)
+        .options(
+            num_replicas=plan.replicas,
+            ray_actor_options={
+                "num_cpus": plan.cpus_per_replica,
+                "num_gpus": plan.gpus_per_replica,
+            },
+            max_constructor_retry_count=START_ATTEMPTS,
+            max_ongoing_requests=options.max_queued + plan.workers + ASR_ONGOING_BEYOND_QUEUE,
+            health_check_period_s=config.deployment.health_check_period_s,
+            graceful_shutdown_timeout_s=5,
+            graceful_shutdown_wait_loop_s=0.2,
+        )
+        .bind(
+            options,
+            config.logging,
+            STUCK_AFTER_TIMEOUTS * config.limits.window_timeout_s,
+            build,
+        )
+    )
+    return (
+        serve.deployment(serve.ingress()(Ingress))
+        .options(
+            ray_actor_options={"num_cpus": plan.front_cpus},
+            max_ongoing_requests=INGRESS_ONGOING,
+            health_check_period_s=config.deployment.health_check_period_s,
+            graceful_shutdown_timeout_s=5,
+            graceful_shutdown_wait_loop_s=0.2,
+        )
+        .bind(config, asr)
+    )
+
+
+def engine_options(config: Config, plan: Plan) -> EngineOptions:
+    return EngineOptions(
+        model=config.model.size,
+        model_dir=config.model.model_dir,
+        sources=config.model.sources,
+        engine=plan.engine,
+        device=plan.device,
+        compute_type=plan.compute_type,
+        workers=plan.workers,
+        max_queued=config.deployment.max_queued_windows,
+    )

@@ -1,0 +1,155 @@
+"""The service as one foreground process: bring it up, tell how to use it, take it down."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+import ray
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.schema import LoggingConfig as ServeLogging
+
+from whisper_serve.config import Config, load_config
+from whisper_serve.engines.build import fetch_weights
+from whisper_serve.errors import ServerStartError
+from whisper_serve.observability.logs import configure_logging
+from whisper_serve.serving.app import cluster_nodes, engine_options, make_app
+from whisper_serve.serving.plan import make_plan
+
+APP_NAME = "whisper_serve"
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - only compared with
+# Windows of 30 s are 1 MB each and gone when they are decoded.
+OBJECT_STORE_BYTES = 512 * 2**20
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM came. Not an Exception, so that nothing on the way swallows it."""
+
+
+def run_server(config_path: Path | None) -> None:
+    """Serve until SIGINT or SIGTERM, then end everything that was started.
+
+    Raises `ConfigError`, `WeightsError` or `ServerStartError` when the service cannot start.
+    """
+    config = load_config(config_path, os.environ)
+    configure_logging(config.logging, "server")
+    _require_free_port(config)
+    _stop_on_signals()
+    try:
+        _start(config)
+        _say(ready_text(config))
+        threading.Event().wait()
+    except (Stopped, SystemExit):  # SystemExit: Ray's own handler, while Ray starts
+        _ignore_signals()
+        _say("stopping")
+    finally:
+        _ignore_signals()
+        _shut_down()
+    _say("stopped")
+
+
+def ready_text(config: Config) -> str:
+    host = ANY_ADDRESS.get(config.server.host, config.server.host)
+    address = f"http://{host}:{config.server.port}"
+    return (
+        f"ready at {address} (press Ctrl+C to stop); try\n"
+        f"  curl -F audio_file=@recording.wav {address}/transcribe"
+    )
+
+
+def _start(config: Config) -> None:
+    _say("starting Ray")
+    _connect(config)
+    _stop_on_signals()  # Ray has set a handler of its own
+    plan = make_plan(config, cluster_nodes())
+    options = engine_options(config, plan)
+    if config.server.ray_address is None:
+        # Here, where a person sees the progress; on a cluster each replica does it.
+        weights = fetch_weights(options, progress=True)
+        _say(f"weights: {weights.path}")
+    workers = "1 worker" if plan.workers == 1 else f"{plan.workers} workers"
+    _say(
+        f"loading {config.model.size} with {plan.engine} ({plan.compute_type}) on {plan.device}: "
+        f"replicas {plan.replicas}, each {workers}"
+    )
+    http_options = {"host": config.server.host, "port": config.server.port}
+    quiet = ServeLogging(log_level="WARNING", enable_access_log=False)
+    try:
+        serve.start(http_options=http_options, logging_config=quiet)
+        serve.run(make_app(config, plan), name=APP_NAME, logging_config=quiet)
+    except RuntimeError as exc:
+        raise ServerStartError(_deploy_failure(exc)) from exc
+
+
+def _connect(config: Config) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    address = config.server.ray_address
+    local = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+    try:
+        ray.init(
+            address=address or "local",
+            namespace="serve",
+            logging_level=logging.ERROR,
+            configure_logging=True,
+            **({} if address else local),
+        )
+    except (ConnectionError, ValueError) as exc:
+        raise ServerStartError(f"cannot reach Ray at {address!r}: {exc}") from exc
+
+
+def _deploy_failure(exc: RuntimeError) -> str:
+    """Why the engines did not come up, as their replicas told it, in one line."""
+    status = serve.status().applications.get(APP_NAME)
+    deployments = status.deployments.values() if status else []
+    messages = [line for d in deployments for line in d.message.strip().splitlines() if line]
+    return f"the engines could not start: {messages[-1] if messages else exc}"
+
+
+def _shut_down() -> None:
+    """Let requests end, then take the application down, and Ray with it if it was ours."""
+    if ray.is_initialized():
+        with suppress(RayError, RayServeException):
+            serve.delete(APP_NAME)
+        ray.shutdown()
+
+
+def _require_free_port(config: Config) -> None:
+    host, port = config.server.host, config.server.port
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except OSError as exc:
+        reason = f"cannot listen on {host}, port {port}: {exc.strerror}"
+        raise ServerStartError(reason) from exc
+
+
+def _stop_on_signals() -> None:
+    def stop(_signum: int, _frame: FrameType | None) -> None:
+        raise Stopped
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _say(text: str) -> None:
+    print(f"whisper_serve: {text}", file=sys.stderr, flush=True)  # noqa: T201
