@@ -43,7 +43,7 @@ $(VENV)/runtime: $(VENV)/created requirements.txt setup.py
 	@echo "Installing what the service needs; the first time takes some minutes."
 	$(PIP) $$(grep '^torch==' requirements.txt)
 	$(PIP) -r requirements.txt
-	$(PIP) --no-deps --no-build-isolation --editable . || $(PIP) --no-deps --editable .
+	$(PIP) --no-deps --editable .
 	@touch $@
 
 $(VENV)/dev: $(VENV)/runtime requirements-dev.txt

@@ -1,9 +1,9 @@
 """Fixtures that need something from outside: speech and weights.
 
 `WHISPER_SERVE_TEST_AUDIO` names a folder with the speech corpus (by default `../shared/audio`
-beside the project); tests that need it are skipped where it is absent, and those that need
-any real recording use the one in openai-whisper's source package. `WHISPER_SERVE_TEST_MODELS`
-names the folder for weights (by default the project's `models/`).
+beside the project). Tests that need the corpus are skipped where it is absent; those that
+need any real recording use the one that `whisper-serve sample` fetches.
+`WHISPER_SERVE_TEST_MODELS` names the folder for weights (by default the project's `models/`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from whisper_serve.engines.weights import ensure_weights
+from whisper_serve.sample import fetch_sample
 
 PROJECT = Path(__file__).parent.parent
-SOURCES = ("model_dir", "official", "registry")
+SAMPLE_WORDS = "ever tried ever failed no matter try again fail again fail better"
 
 
 @pytest.fixture(scope="session")
@@ -30,21 +31,35 @@ def corpus() -> Path:
 
 @pytest.fixture(scope="session")
 def model_dir() -> Path:
-    return Path(os.environ.get("WHISPER_SERVE_TEST_MODELS", PROJECT / "models"))
+    return Path(os.environ.get("WHISPER_SERVE_TEST_MODELS", PROJECT / "models")).resolve()
+
+
+@pytest.fixture(scope="session")
+def sample(model_dir: Path) -> Path:
+    """A real recording that anybody can have; `SAMPLE_WORDS` are spoken in it."""
+    path = model_dir / "sample.wav"
+    fetch_sample(path, progress=False)
+    return path
 
 
 @pytest.fixture(scope="session")
 def base_ctranslate2(model_dir: Path) -> Path:
-    return ensure_weights("base", "ctranslate2", model_dir=model_dir, sources=SOURCES).path
-
-
-@pytest.fixture(scope="session")
-def tiny_ctranslate2(model_dir: Path) -> Path:
-    return ensure_weights("tiny.en", "ctranslate2", model_dir=model_dir, sources=SOURCES).path
+    return ensure_weights(
+        "base", "ctranslate2", model_dir=model_dir, sources=("model_dir", "official", "registry")
+    ).path
 
 
 @pytest.fixture(scope="session")
 def tiny_openai(model_dir: Path) -> Path:
-    """A checkpoint, never a converted folder: it is fetched from where a checkpoint is."""
-    weights = ensure_weights("tiny.en", "openai", model_dir=model_dir, sources=SOURCES)
+    """OpenAI's checkpoint of tiny.en."""
+    weights = ensure_weights("tiny.en", "openai", model_dir=model_dir, sources=("registry",))
+    return weights.path
+
+
+@pytest.fixture(scope="session")
+def tiny_ctranslate2(model_dir: Path) -> Path:
+    """The published folder of tiny.en, in a place of its own: beside the checkpoint a folder
+    would be made from it."""
+    folder = model_dir / "published"
+    weights = ensure_weights("tiny.en", "ctranslate2", model_dir=folder, sources=("registry",))
     return weights.path

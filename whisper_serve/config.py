@@ -8,7 +8,8 @@ key, the value and what is allowed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,11 +23,15 @@ from pydantic import (
 )
 
 from whisper_serve.audio.decode import canonical_format
+from whisper_serve.engines.catalog import known_model
 from whisper_serve.errors import ConfigError, ConfigProblem
 
 DEFAULT_PATH = Path("config.json")
 ENV_PREFIX = "WHISPER_SERVE__"
 ENV_SHORT = {"WHISPER_MODEL_SIZE": ("model", "size"), "WHISPER_PORT": ("server", "port")}
+
+# Settings of these types take any text, so that `8000` or `true` is text there too.
+TEXT_TYPES: tuple[object, ...] = (str, str | None, Path, Path | None)
 
 EngineName = Literal["auto", "ctranslate2", "torch"]
 ComputeType = Literal["auto", "float32", "float16", "bfloat16", "int8", "int8_float16"]
@@ -71,6 +76,13 @@ class ModelConfig(Section):
     compute_type: ComputeType = Field(
         "auto",
         description="`auto`: int8 for ctranslate2 and float32 for torch on a CPU, float16 on CUDA.",
+    )
+    beam_size: int = Field(
+        5,
+        ge=1,
+        le=10,
+        description="Alternatives that are kept while a file's window is decoded; 1 is greedy, "
+        "faster and a little less accurate.",
     )
     model_dir: Path = Field(
         Path("models"), description="Folder of the weights; relative to the config file."
@@ -150,7 +162,8 @@ class ChunkingConfig(Section):
     @model_validator(mode="after")
     def _overlap_fits(self) -> ChunkingConfig:
         if self.overlap >= self.chunk_duration / 2:
-            raise ValueError("overlap: must be less than half of chunk_duration")
+            half = f"{self.chunk_duration / 2:g}"
+            raise ValueError(f"overlap: must be less than half of chunk_duration, which is {half}")
         return self
 
 
@@ -163,7 +176,7 @@ class VadConfig(Section):
         2.0, gt=0, description="Longer pauses are cut out before decoding; times stay true."
     )
     padding_s: float = Field(
-        0.4, ge=0, description="Audio that is kept around speech when a pause is cut out."
+        0.1, ge=0, description="Audio that is kept around speech when a pause is cut out."
     )
 
 
@@ -200,6 +213,20 @@ class LoggingConfig(Section):
         "Each process writes its own, with its name before the suffix.",
     )
 
+    @field_validator("format")
+    @classmethod
+    def _can_format(cls, style: str) -> str:
+        if style in {"text", "json"}:
+            return style
+        record = logging.LogRecord("whisper_serve", logging.INFO, "", 0, "", (), None)
+        record.request_id = "-"
+        try:
+            logging.Formatter(style).format(record)
+        except (ValueError, TypeError) as exc:
+            allowed = "`text`, `json` or a format string of Python's logging module"
+            raise ValueError(f"it must be {allowed}: {exc}") from exc
+        return style
+
 
 class Config(Section):
     """The whole configuration."""
@@ -217,39 +244,44 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
     """Read `path`, lay the environment over it and check the result.
 
     Without a path, `config.json` of the working directory is read if there is one, and else
-    the defaults hold. Relative paths in the file are made absolute against the
-    file's folder (against the working directory without a file). Raises `ConfigError`.
+    the defaults hold. Relative paths are made absolute against the file's folder (against
+    the working directory without a file); `model.size` is, when it is no known model and
+    there is something at that path. Raises `ConfigError`.
     """
     if path is None and DEFAULT_PATH.exists():
         path = DEFAULT_PATH
     origin = str(path) if path else "defaults"
     values = _read(path) if path else {}
     overrides = list(_overrides(environ))
-    for keys, text in overrides:
-        _set(values, keys, text, origin)
     if overrides:
         origin += " and environment"
+    for keys, text in overrides:
+        _set(values, keys, text, origin)
     try:
-        config = Config.model_validate(values)
+        # Strict, so that `true` is no number and "no" is no boolean.
+        config = Config.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as exc:
-        raise ConfigError(origin, [_problem(e) for e in exc.errors()]) from exc
+        raise ConfigError(origin, _problems(exc.errors())) from exc
     return _anchored(config, path.resolve().parent if path else Path.cwd())
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as exc:
-        raise ConfigError(str(path), [ConfigProblem("file", None, "no such file")]) from exc
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(str(path), [ConfigProblem("file", None, "cannot be read")]) from exc
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as exc:
+        raise _unusable(path, f"cannot be read: {exc.strerror}") from exc
     except json.JSONDecodeError as exc:
-        where = f"not JSON: {exc.msg} in line {exc.lineno}, column {exc.colno}"
-        raise ConfigError(str(path), [ConfigProblem("file", None, where)]) from exc
+        where = f"line {exc.lineno}, column {exc.colno}"
+        raise _unusable(path, f"not JSON: {exc.msg} in {where}") from exc
+    except ValueError as exc:  # no UTF-8, or a number of thousands of digits
+        raise _unusable(path, f"not JSON: {exc}") from exc
     if not isinstance(values, dict):
-        reason = "the outermost value must be an object"
-        raise ConfigError(str(path), [ConfigProblem("file", None, reason)])
+        raise _unusable(path, "the outermost value must be an object")
     return values
+
+
+def _unusable(path: Path, reason: str) -> ConfigError:
+    return ConfigError(str(path), [ConfigProblem("file", None, reason)])
 
 
 def _overrides(environ: Mapping[str, str]) -> Sequence[tuple[tuple[str, ...], str]]:
@@ -268,44 +300,69 @@ def _set(values: dict[str, Any], keys: tuple[str, ...], text: str, origin: str) 
         section = section.setdefault(key, {}) if isinstance(section, dict) else None
         if not isinstance(section, dict):
             problem = ConfigProblem(".".join(keys), text, f"{key!r} is not a section")
-            raise ConfigError(f"{origin} and environment", [problem])
+            raise ConfigError(origin, [problem])
     assert isinstance(section, dict)
-    section[keys[-1]] = _parse(text)
+    section[keys[-1]] = _parse(text, keys)
 
 
-def _parse(text: str) -> object:
+def _parse(text: str, keys: Sequence[str]) -> object:
     """Lists, numbers, booleans and null as JSON, all else as it stands."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        value = json.loads(text)
+    except ValueError:
         return text
+    keep_text = value is not None and not isinstance(value, str) and _type_of(keys) in TEXT_TYPES
+    return text if keep_text else value
+
+
+def _type_of(keys: Sequence[str]) -> object:
+    """The type of a setting; None when there is no such setting."""
+    model: object = Config
+    for key in keys:
+        fields = model.model_fields if isinstance(model, type(BaseModel)) else {}
+        model = fields[key].annotation if key in fields else None
+    return model
+
+
+def _problems(errors: Iterable[Mapping[str, Any]]) -> list[ConfigProblem]:
+    """One problem a key; a setting that may be of two types has a reason for each."""
+    problems: dict[str, ConfigProblem] = {}
+    for error in errors:
+        problem = _problem(error)
+        if (earlier := problems.get(problem.key)) is not None:
+            problem = problem._replace(reason=f"{earlier.reason}, or {problem.reason}")
+        problems[problem.key] = problem
+    return list(problems.values())
 
 
 def _problem(error: Mapping[str, Any]) -> ConfigProblem:
-    keys = [str(part) for part in error["loc"]]
-    value, reason = error["input"], error["msg"]
+    # Section, key and place in a list; for a union pydantic adds which member it tried.
+    place = error["loc"]
+    keys = [str(part) for index, part in enumerate(place) if index < 2 or isinstance(part, int)]
+    value, reason = error["input"], error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
-        return ConfigProblem(".".join(keys), value, f"unknown key; known: {_known(keys[:-1])}")
-    reason = reason.removeprefix("Value error, ")
-    if error["type"] == "value_error" and isinstance(value, (dict, BaseModel)):
+        reason = f"unknown key; known: {_known(keys[:-1])}"
+    elif error["type"] == "value_error" and isinstance(value, dict):
         key, _, reason = reason.partition(": ")  # raised by a section about one of its keys
-        value = value.get(key) if isinstance(value, dict) else None
+        value = value.get(key)
         keys.append(key)
     return ConfigProblem(".".join(keys), value, reason)
 
 
 def _known(section: Sequence[str]) -> str:
-    model: type[BaseModel] = Config
-    for name in section:
-        annotation = model.model_fields[name].annotation
-        assert isinstance(annotation, type)
-        model = annotation
+    model = _type_of(section)
+    assert isinstance(model, type(BaseModel))
     return ", ".join(model.model_fields)
 
 
 def _anchored(config: Config, base: Path) -> Config:
-    model = config.model.model_copy(update={"model_dir": base / config.model.model_dir})
-    logging = config.logging
-    if logging.file is not None:
-        logging = logging.model_copy(update={"file": base / logging.file})
-    return config.model_copy(update={"model": model, "logging": logging})
+    size = config.model.size
+    if known_model(size) is None and (base / size).exists():
+        size = str(base / size)
+    model = config.model.model_copy(
+        update={"model_dir": base / config.model.model_dir, "size": size}
+    )
+    logs = config.logging
+    if logs.file is not None:
+        logs = logs.model_copy(update={"file": base / logs.file})
+    return config.model_copy(update={"model": model, "logging": logs})

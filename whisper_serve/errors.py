@@ -227,9 +227,11 @@ class UnsupportedMediaType(WhisperServeError):
         self.content_type = content_type
 
     def __str__(self) -> str:
-        sent = f"Content-Type {self.content_type!r}" if self.content_type else "no Content-Type"
+        wrong = "there is no Content-Type"
+        if self.content_type:
+            wrong = f"Content-Type {self.content_type!r} is not accepted"
         return (
-            f"{sent} is not accepted: send multipart/form-data with the file in 'audio_file', "
+            f"{wrong}: send multipart/form-data with the file in 'audio_file', "
             "or the bare file as audio/* or application/octet-stream"
         )
 

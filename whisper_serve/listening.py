@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from whisper_serve.audio.pcm import Samples, to_samples
 from whisper_serve.audio.windows import Window, WindowCutter
 from whisper_serve.engines.base import DecodeTask
 from whisper_serve.ports import Transcribes
-from whisper_serve.text.commit import commit, drop_heard, keep_words
+from whisper_serve.text.commit import EDGE_S, commit, drop_heard, keep_words
 from whisper_serve.text.transcript import Hypothesis, Segment, text_of, words_of
 
-# About 150 tokens; with all the 223 that Whisper takes, base made more errors.
-CONTEXT_CHARS = 600
+# About 170 tokens, which leaves room for the client's prompt in the 223 that Whisper takes.
+CONTEXT_CHARS = 700
 # Whisper forgets the text before when a window was this hard to decode.
 MAX_CONTEXT_TEMPERATURE = 0.5
 # From this probability on a detected language holds for the rest of the recording.
@@ -28,7 +29,12 @@ CERTAIN_LANGUAGE = 0.5
 MAX_UNHEARD_S = 0.5
 # More speech than this within one word is words that the decode skipped.
 MAX_WORD_S = 2.0
-MIN_PROGRESS_S = 0.5
+# Nobody speaks words that are shorter than this on average: the decode made them up.
+MIN_MEAN_WORD_S = 0.06
+# A word that begins so soon is at its window's start; hearing it again would change nothing.
+START_S = 0.5
+# Hardly a word is shorter.
+MIN_PROGRESS_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,46 +114,62 @@ class Listener:
     async def _hear_out(self, window: Window, language: str | None) -> Heard:
         """A window and, as often as its decode stops early, the rest of it."""
         heard = await self._hear(window, "", language)
-        while self._unheard(heard.resume_at, window.cut):
+        while self._is_left_out(window, heard.resume_at):
             rest = replace(window, start=heard.resume_at)
             language = language or heard.certain_language
             heard = heard.then(await self._hear(rest, "", language))
         return heard
 
+    def _is_left_out(self, window: Window, position: int) -> bool:
+        """Whether speech behind `position` is missed by this window and the one behind it."""
+        if window.at_pause:
+            return self._is_unheard(position, window.cut)
+        # The window behind may not hear its first word whole.
+        return position < self._cutter.start_after(window) + to_samples(2 * EDGE_S)
+
     async def _hear(self, window: Window, context: str, language: str | None) -> Heard:
         """One decode. It keeps words up to the window's cut and resumes there, or behind the
         last word when speech was left unheard."""
         hypothesis = await self._ask(window, context, language)
-        segments = [segment.shifted(window.start_s) for segment in hypothesis.segments]
-        final = commit(segments, window.cut_s, at_pause=window.at_pause)
-        final = self._before_skip(window, final)
+        spoken = [segment for segment in hypothesis.segments if is_speakable(segment)]
+        segments = [segment.shifted(window.start_s) for segment in spoken]
+        final = self._final(window, segments)
         return Heard(
             final,
-            self._resume_at(window, final),
+            self._resume_at(window, segments, final),
             hypothesis.language,
             hypothesis.language_probability,
             hypothesis.stats.gpu_memory_gib,
         )
 
-    def _before_skip(self, window: Window, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
-        """The segments up to the first word that holds more speech than a word can; what
-        follows is heard again from there. At a window's start nothing else would come of it."""
-        earliest = window.start_s + MIN_PROGRESS_S
-        for index, word in enumerate(words_of(segments)):
-            speech = self._cutter.speech_between(to_samples(word.start), to_samples(word.end))
-            if word.start >= earliest and speech > to_samples(MAX_WORD_S):
-                return keep_words(segments, 0, index)
-        return segments
+    def _final(self, window: Window, segments: Sequence[Segment]) -> tuple[Segment, ...]:
+        """The segments up to the window's cut, but no further than speech that was skipped.
 
-    def _resume_at(self, window: Window, final: tuple[Segment, ...]) -> int:
-        if not final:
-            return window.cut
-        last_word = to_samples(final[-1].end)
-        if window.at_pause and not self._unheard(last_word, window.cut):
-            return window.cut
-        return max(window.start + to_samples(MIN_PROGRESS_S), min(last_word, window.cut))
+        A word that reaches from the window's start over its cut was stretched by the aligner
+        and is taken as it is.
+        """
+        final = commit(segments, window.cut_s, at_pause=window.at_pause)
+        words = words_of(segments)
+        if not final and not window.at_pause and words and words[0].start < window.start_s + START_S:
+            return keep_words(segments, 0, 1)
+        for index, (word, later) in enumerate(pairwise(words_of(final)), start=1):
+            skipped = self._cutter.speech_between(to_samples(word.end), to_samples(later.end))
+            if skipped > to_samples(MAX_WORD_S):
+                return keep_words(final, 0, index)
+        return final
 
-    def _unheard(self, start: int, end: int) -> bool:
+    def _resume_at(
+        self, window: Window, segments: Sequence[Segment], final: Sequence[Segment]
+    ) -> int:
+        words = words_of(segments)
+        if not words:
+            return window.cut
+        heard_until = to_samples(final[-1].end if final else words[0].start)
+        if window.at_pause and not self._is_unheard(heard_until, window.cut):
+            return window.cut
+        return max(window.start + to_samples(MIN_PROGRESS_S), min(heard_until, window.cut))
+
+    def _is_unheard(self, start: int, end: int) -> bool:
         return self._cutter.speech_between(start, end) > to_samples(MAX_UNHEARD_S)
 
     async def _ask(self, window: Window, context: str, language: str | None) -> Hypothesis:
@@ -161,12 +183,18 @@ class Listener:
         return await self._port.transcribe(task)
 
 
+def is_speakable(segment: Segment) -> bool:
+    """Whether somebody can have spoken the words in their time. Whisper repeats the text
+    before when it is asked about a breath, and the aligner then has no time for it."""
+    return segment.end - segment.start >= MIN_MEAN_WORD_S * (len(segment.words) - 1)
+
+
 def _joined(windows: Sequence[Window], heard: Sequence[Heard]) -> Heard:
     joined = heard[0]
-    for previous, later in zip(windows, heard[1:], strict=False):
+    for (previous, window), later in zip(pairwise(windows), heard[1:], strict=True):
         fresh = later.segments
         if not previous.at_pause:
-            fresh = drop_heard(joined.segments, later.segments)
+            fresh = drop_heard(joined.segments, later.segments, window.start_s)
         joined = joined.then(replace(later, segments=fresh))
     return joined
 

@@ -101,6 +101,7 @@ class Transcriber:
             context=options.prompt,
             hotwords=options.hotwords,
             temperature=TemperaturePolicy.starting_at(options.temperature),
+            beam_size=self._config.model.beam_size,
             request_id=options.request_id,
             timeout_s=self._config.limits.window_timeout_s,
         )

@@ -18,9 +18,9 @@ logger = logging.getLogger(__name__)
 
 
 def install_error_handlers(app: FastAPI) -> None:
+    """All but `unforeseen`, which the middleware calls."""
     app.add_exception_handler(WhisperServeError, _known)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unforeseen)
 
 
 def failure(
@@ -33,14 +33,15 @@ def failure(
         latency_s=time.monotonic() - request.state.began,
         request_id=request.state.request_id,
     )
-    return JSONResponse(body.model_dump(exclude_none=False), status, headers)
+    return JSONResponse(body.model_dump(), status, headers)
 
 
 async def _known(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, WhisperServeError)
-    if exc.http_status >= 500:
-        detail = getattr(exc, "detail", "")
-        logger.error("%s: %s %s", type(exc).__name__, exc, detail, exc_info=exc)
+    if exc.http_status == 500:
+        logger.error("%s: %s", type(exc).__name__, getattr(exc, "detail", exc), exc_info=exc)
+    elif exc.http_status > 500:
+        logger.warning("%s: %s", type(exc).__name__, exc)
     headers = {}
     if isinstance(exc, (Overloaded, EngineUnavailable)):
         headers["Retry-After"] = str(math.ceil(exc.retry_after_s))
@@ -54,6 +55,7 @@ async def _http(request: Request, exc: Exception) -> JSONResponse:
     return failure(request, exc.status_code, code, str(exc.detail), headers)
 
 
-async def _unforeseen(request: Request, exc: Exception) -> JSONResponse:
+def unforeseen(request: Request, exc: Exception) -> JSONResponse:
+    """The answer to a fault of ours: it is told in the log only."""
     logger.error("unforeseen failure", exc_info=exc)
     return failure(request, 500, WhisperServeError.code, "the service failed unexpectedly")

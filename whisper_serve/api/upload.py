@@ -72,8 +72,7 @@ async def receive_upload(request: Request, max_bytes: int) -> AsyncIterator[Uplo
 
 
 async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > max_bytes:
+    if _announced_bytes(request) > max_bytes:
         raise UploadTooLarge(max_bytes)
     received = 0
     try:
@@ -86,8 +85,35 @@ async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, No
         raise ClientGone from exc
 
 
+def _announced_bytes(request: Request) -> int:
+    """0 when nothing sensible is announced."""
+    try:
+        return int(request.headers.get("content-length", "0"))
+    except ValueError:
+        return 0
+
+
+class _FormParser(MultiPartParser):
+    """Refuses a form that breaks off, of which the library takes what has come."""
+
+    _complete = False
+
+    def on_end(self) -> None:
+        self._complete = True
+
+    async def parse(self) -> FormData:
+        self.stream = self._to_its_end(self.stream)
+        return await super().parse()
+
+    async def _to_its_end(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for chunk in stream:
+            yield chunk
+        if not self._complete:
+            raise MultiPartException("it breaks off")
+
+
 async def _read_form(request: Request, body: AsyncGenerator[bytes, None]) -> FormData:
-    parser = MultiPartParser(
+    parser = _FormParser(
         request.headers,
         body,
         max_files=len(FILE_FIELDS),
@@ -100,14 +126,18 @@ async def _read_form(request: Request, body: AsyncGenerator[bytes, None]) -> For
 
 
 def _file_of(form: FormData) -> UploadFile:
-    files = {name: value for name, value in form.multi_items() if isinstance(value, UploadFile)}
-    known = [name for name in FILE_FIELDS if name in files]
-    if len(known) > 1:
-        raise InvalidRequest(f"send one file, in {FILE_FIELDS[0]!r}")
-    if known:
-        return files[known[0]]
+    wanted = repr(FILE_FIELDS[0])
+    files = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
+    if len(files) > 1:
+        raise InvalidRequest(f"send one file, in {wanted}")
+    for name, file in files:
+        if name in FILE_FIELDS:
+            return file
+    for name in FILE_FIELDS:
+        if name in form:  # `curl -F audio_file=recording.wav`, without the @
+            raise EmptyAudio(f"{name!r} is text; curl sends a file with {name}=@recording.wav")
     found = f"; found: {', '.join(map(repr, form))}" if form else ""
-    raise EmptyAudio(f"the form has no file in {FILE_FIELDS[0]!r}{found}")
+    raise EmptyAudio(f"the form has no file in {wanted}{found}")
 
 
 def _merged(request: Request, form: FormData) -> dict[str, str]:

@@ -40,10 +40,9 @@ class SileroVad:
         """`samples`: int16 at 16 kHz, shape (n,), any n. Returns shape (frames,)."""
         pending = np.concatenate([self._rest, samples])
         whole = len(pending) // FRAME_SAMPLES * FRAME_SAMPLES
-        self._rest = pending[whole:]
-        frames = pending[:whole].astype(np.float32).reshape(-1, FRAME_SAMPLES) / 32768.0
+        frames, self._rest = pending[:whole].reshape(-1, FRAME_SAMPLES), pending[whole:].copy()
         parts = [
-            self._run(frames[first : first + FRAMES_PER_RUN])
+            self._run(frames[first : first + FRAMES_PER_RUN].astype(np.float32) / 32768.0)
             for first in range(0, len(frames), FRAMES_PER_RUN)
         ]
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from whisper_serve.audio.pcm import SAMPLE_RATE, to_samples
 
 FRAME_SAMPLES = 512
+# Below this a frame is silence however low the threshold is; no probability is ever negative.
+MIN_QUIET = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class SpeechDetector:
 
     @property
     def _quiet_below(self) -> float:
-        return self._options.threshold - self._options.hysteresis
+        return max(self._options.threshold - self._options.hysteresis, MIN_QUIET)
 
     def _close(self, end: int) -> list[Region]:
         assert self._start is not None

@@ -10,14 +10,17 @@ word that was whole.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from whisper_serve.audio.pcm import SAMPLE_RATE, to_samples
 from whisper_serve.audio.vad import Region
 
 MIN_PAUSE_S = 0.3
+# Hardly a word takes longer.
+LONGEST_WORD_S = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class WindowCutter:
         self._total = total
         self._length = to_samples(length_s)
         self._overlap = to_samples(overlap_s)
+        # Speech before each region.
+        self._totals = [0, *accumulate(region.end - region.start for region in regions)]
         pairs = pairwise(regions)
         min_pause = to_samples(MIN_PAUSE_S)
         self._pauses = [(a.end + b.start) // 2 for a, b in pairs if b.start - a.end >= min_pause]
@@ -68,15 +73,24 @@ class WindowCutter:
         return Window(start, end, pauses[-1] if pauses else latest, at_pause=bool(pauses))
 
     def windows(self) -> list[Window]:
-        """Windows for decoding side by side. One that follows a cut within speech starts
-        `overlap` before it, so that the word at the cut is whole in both."""
+        """Windows for decoding side by side."""
         windows = [self.window_at(0)]
         while windows[-1].cut < self._total:
-            previous = windows[-1]
-            start = previous.cut if previous.at_pause else previous.cut - self._overlap
-            windows.append(self.window_at(start))
+            windows.append(self.window_at(self.start_after(windows[-1])))
         return windows
+
+    def start_after(self, window: Window) -> int:
+        """Where the window behind `window` starts, side by side: at its cut, or when this is
+        within speech, so far before it that the word at the cut is whole."""
+        return window.cut if window.at_pause else window.cut - to_samples(LONGEST_WORD_S)
 
     def speech_between(self, start: int, end: int) -> int:
         """Samples of speech that lie between two positions."""
-        return sum(max(0, min(r.end, end) - max(r.start, start)) for r in self._regions)
+        return max(0, self._speech_before(end) - self._speech_before(start))
+
+    def _speech_before(self, position: int) -> int:
+        index = bisect_right(self._regions, position, key=lambda region: region.start)
+        if index == 0:
+            return 0
+        last = self._regions[index - 1]
+        return self._totals[index - 1] + min(position, last.end) - last.start

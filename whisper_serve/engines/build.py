@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from whisper_serve.engines.base import SAMPLE_RATE, DecodeTask, Engine
+from whisper_serve.engines.base import SAMPLE_RATE, DecodeTask, Engine, TemperaturePolicy
 from whisper_serve.engines.decoder import WindowDecoder
 from whisper_serve.engines.threaded import ThreadedEngine
 from whisper_serve.engines.weights import Kind, Source, Weights, ensure_weights
@@ -24,7 +25,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What to load and how to run it; all choices are made, nothing is `auto`."""
+    """What to load and how to run it; all choices are made, nothing is `auto`.
+
+    `workers` windows are decoded at once, each on `threads_per_worker` CPUs.
+    """
 
     model: str
     model_dir: Path
@@ -55,12 +59,16 @@ def fetch_weights(options: EngineOptions, *, progress: bool) -> Weights:
 def build_engine(options: EngineOptions) -> Engine:
     """Load the model, which blocks for seconds, and start the engine.
 
-    The libraries are imported here: a process that runs no engine never loads them.
+    An engine has its process to itself: this sets how many threads torch computes on. Raises
+    `WeightsError`, and `ConfigError` when this machine cannot compute as chosen.
     """
     began = time.monotonic()
+    # By default torch takes all CPUs in each of the workers, which it works for with either
+    # engine: spectrograms are its work too.
+    torch.set_num_threads(options.threads_per_worker)
     weights = fetch_weights(options, progress=False)
     decoder = _decoder(options, weights)
-    decoder.decode(DecodeTask(np.zeros(SAMPLE_RATE, np.int16)))  # the first decode is slow
+    decoder.decode(warm_up_task())
     logger.info(
         "loaded %s on %s with %s (%s) in %.1f s",
         weights.name,
@@ -70,6 +78,13 @@ def build_engine(options: EngineOptions) -> Engine:
         time.monotonic() - began,
     )
     return ThreadedEngine(decoder, workers=options.workers, max_queued=options.max_queued)
+
+
+def warm_up_task() -> DecodeTask:
+    """A window that takes every step, which is slow the first time: its prefix is text even
+    where the model hears silence, and so its words are aligned."""
+    policy = TemperaturePolicy(temperatures=(0.0,), no_speech_threshold=1.0)
+    return DecodeTask(np.zeros(SAMPLE_RATE, np.int16), prefix="Hello", temperature=policy)
 
 
 def _decoder(options: EngineOptions, weights: Weights) -> WindowDecoder[Any]:

@@ -13,11 +13,10 @@ from whisper.tokenizer import Tokenizer
 
 from whisper_serve.engines.base import EngineInfo
 from whisper_serve.engines.decoder import ModelShape
-from whisper_serve.engines.fallback import Candidate
+from whisper_serve.engines.fallback import BEST_OF, Candidate
 from whisper_serve.engines.prompt import Prompt, suppressed_tokens
 from whisper_serve.engines.word_times import Alignment
-
-BEST_OF = 5
+from whisper_serve.errors import ConfigError, ConfigProblem, WeightsError
 
 
 class CTranslate2Backend:
@@ -36,14 +35,22 @@ class CTranslate2Backend:
         workers: int,
         threads_per_worker: int,
     ) -> None:
+        """Raises `ConfigError` when the device cannot compute in `compute_type`,
+        `WeightsError` when `model_dir` cannot be loaded."""
         began = time.monotonic()
-        self._model = ctranslate2.models.Whisper(
-            str(model_dir),
-            device=device,
-            compute_type=compute_type,
-            inter_threads=workers,
-            intra_threads=threads_per_worker,
-        )
+        try:
+            self._model = ctranslate2.models.Whisper(
+                str(model_dir),
+                device=device,
+                compute_type=compute_type,
+                inter_threads=workers,
+                intra_threads=threads_per_worker,
+            )
+        except ValueError as exc:
+            problem = ConfigProblem("model.compute_type", compute_type, str(exc))
+            raise ConfigError("ctranslate2 engine", [problem]) from exc
+        except RuntimeError as exc:
+            raise WeightsError(f"{model_dir} cannot be loaded: {exc}") from exc
         self.shape = ModelShape(
             n_mels=self._model.n_mels,
             multilingual=self._model.is_multilingual,

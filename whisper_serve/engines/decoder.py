@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 import torch
 from whisper.audio import HOP_LENGTH, N_FRAMES, log_mel_spectrogram, pad_or_trim
-from whisper.tokenizer import Tokenizer, get_tokenizer
+from whisper.tokenizer import LANGUAGES, Tokenizer, get_tokenizer
 
 from whisper_serve.engines.base import DecodeTask, EngineInfo, Samples
 from whisper_serve.engines.fallback import Candidate, decode_with_fallback, is_silence
@@ -27,6 +27,9 @@ from whisper_serve.text.transcript import DecodeStats, Hypothesis, Segment, Word
 
 Encoded = TypeVar("Encoded")
 
+# CTranslate2 cannot align within less.
+MIN_ALIGNED_FRAMES = 4
+
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
@@ -35,6 +38,10 @@ class ModelShape:
     n_mels: int
     multilingual: bool
     num_languages: int
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        return tuple(LANGUAGES)[: self.num_languages]
 
     def tokenizer(self, language: str | None, task: str) -> Tokenizer:
         return get_tokenizer(
@@ -120,9 +127,12 @@ class WindowDecoder(Generic[Encoded]):
         if not self._backend.shape.multilingual:
             self._require_english(task)
             return "en", 1.0
-        if task.language is not None:
-            return task.language, 1.0
-        return self._backend.detect_language(encoded)
+        if task.language is None:
+            return self._backend.detect_language(encoded)
+        if task.language not in self._backend.shape.languages:
+            model = self._backend.info.model
+            raise InvalidParameter("language", f"the model {model!r} does not know it")
+        return task.language, 1.0
 
     def _require_english(self, task: DecodeTask) -> None:
         model = self._backend.info.model
@@ -145,13 +155,12 @@ class WindowDecoder(Generic[Encoded]):
         self, encoded: Encoded, candidate: Candidate, tokenizer: Tokenizer, task: DecodeTask
     ) -> tuple[Segment, ...]:
         spans = split_at_timestamps(candidate.tokens, tokenizer, task.duration_s)
-        words: Sequence[tuple[Word, ...]] = [()] * len(spans)
+        segments = [segment_of(span, candidate, tokenizer) for span in spans]
         if task.want_words and spans:
-            words = self._words(encoded, spans, tokenizer, task)
-        segments = (
-            segment_of(span, words, candidate, tokenizer)
-            for span, words in zip(spans, words, strict=True)
-        )
+            owned = self._words(encoded, spans, tokenizer, task)
+            # A span whose words all went to its neighbour is no segment any more.
+            pairs = zip(segments, owned, strict=True)
+            segments = [segment.with_words(words) for segment, words in pairs if words]
         return tuple(segment for segment in segments if segment.text.strip())
 
     def _words(
@@ -164,7 +173,7 @@ class WindowDecoder(Generic[Encoded]):
         """The words of each span. A word that merging moved over a span's edge stays with
         the span that holds its last token."""
         text_tokens = [token for span in spans for token in span.tokens]
-        num_frames = max(2, min(N_FRAMES, len(task.samples) // HOP_LENGTH))
+        num_frames = max(MIN_ALIGNED_FRAMES, min(N_FRAMES, len(task.samples) // HOP_LENGTH))
         alignment = self._backend.align(encoded, tokenizer, text_tokens, num_frames)
         timings = words_from_alignment(alignment, text_tokens, tokenizer)
         ends = np.cumsum([len(span.tokens) for span in spans])
@@ -176,10 +185,8 @@ class WindowDecoder(Generic[Encoded]):
         ]
 
 
-def segment_of(
-    span: TokenSpan, words: tuple[Word, ...], candidate: Candidate, tokenizer: Tokenizer
-) -> Segment:
-    segment = Segment(
+def segment_of(span: TokenSpan, candidate: Candidate, tokenizer: Tokenizer) -> Segment:
+    return Segment(
         start=span.start,
         end=span.end,
         text=tokenizer.decode(list(span.tokens)),
@@ -189,7 +196,6 @@ def segment_of(
         compression_ratio=candidate.compression_ratio,
         no_speech_prob=candidate.no_speech_prob,
     )
-    return segment.with_words(words) if words else segment
 
 
 def mel_of(samples: Samples, n_mels: int) -> torch.Tensor:

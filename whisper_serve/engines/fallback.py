@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from whisper_serve.engines.base import TemperaturePolicy
 
+# Samples drawn at a temperature above 0, of which the likeliest is taken.
+BEST_OF = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:

@@ -27,6 +27,8 @@ from whisper_serve.text.transcript import Hypothesis
 
 logger = logging.getLogger(__name__)
 
+Outcome = Hypothesis | WhisperServeError | None
+
 # What a refused client is told when nothing is known yet about how long windows take.
 FIRST_RETRY_S = 1.0
 
@@ -85,7 +87,7 @@ class ThreadedEngine:
         with self._changed:
             if self._closed:
                 future.set_exception(EngineUnavailable(FIRST_RETRY_S))
-            elif len(self._queue) >= self._max_queued:
+            elif len(self._waiting()) >= self._max_queued:
                 future.set_exception(Overloaded(self._retry_after_s()))
             else:
                 self._numbers += 1
@@ -98,7 +100,7 @@ class ThreadedEngine:
         with self._changed:
             began = min(self._running.values(), default=None)
             oldest = 0.0 if began is None else time.monotonic() - began
-            return EngineLoad(len(self._queue), len(self._running), oldest)
+            return EngineLoad(len(self._waiting()), len(self._running), oldest)
 
     def close(self) -> None:
         with self._changed:
@@ -111,17 +113,23 @@ class ThreadedEngine:
             worker.join()
         self._decoder.close()
 
+    def _waiting(self) -> list[Job]:
+        """The queue without the windows that nobody waits for any more."""
+        if any(job.future.cancelled() for job in self._queue):
+            self._queue = [job for job in self._queue if not job.future.cancelled()]
+            heapq.heapify(self._queue)
+        return self._queue
+
     def _retry_after_s(self) -> float:
-        """When the queue will have moved on by one window per worker."""
+        """When half of the queue will be done."""
         return max(FIRST_RETRY_S, self._mean_s * len(self._queue) / len(self._workers) / 2)
 
     def _work(self, index: int) -> None:
         while (job := self._next_job(index)) is not None:
-            try:
-                self._serve(job)
-            finally:
-                with self._changed:
-                    self._running.pop(index, None)
+            outcome = self._outcome(job)
+            with self._changed:
+                del self._running[index]
+            _answer(job.future, outcome)
 
     def _next_job(self, index: int) -> Job | None:
         with self._changed:
@@ -132,25 +140,31 @@ class ThreadedEngine:
             self._running[index] = time.monotonic()
             return heapq.heappop(self._queue)
 
-    def _serve(self, job: Job) -> None:
-        """Answers the job's future, whatever happens."""
+    def _outcome(self, job: Job) -> Outcome:
+        """What to answer; None when nobody waits for it any more. Never raises."""
         if not job.future.set_running_or_notify_cancel():
-            return
+            return None
         began = time.monotonic()
         if began >= job.expires_at:
-            job.future.set_exception(DeadlineExceeded(job.task.timeout_s))
-            return
+            return DeadlineExceeded(job.task.timeout_s)
         with bound_request_id(job.task.request_id or "-"):
             try:
                 hypothesis = self._decoder.decode(job.task)
-            except WhisperServeError as exc:
-                job.future.set_exception(exc)
-            except Exception as exc:  # a broken decode must not end the worker
-                logger.exception("a window could not be decoded")
-                job.future.set_exception(EngineFailed(f"{type(exc).__name__}: {exc}"))
-            else:
-                job.future.set_result(_queued(hypothesis, began - job.queued_at))
                 self._mean_s += (time.monotonic() - began - self._mean_s) / 8
+                return _queued(hypothesis, began - job.queued_at)
+            except WhisperServeError as exc:
+                return exc
+            # A broken decode must not end the worker; a panic of Rust is no Exception.
+            except BaseException as exc:
+                logger.exception("a window could not be decoded")
+                return EngineFailed(f"{type(exc).__name__}: {exc}")
+
+
+def _answer(future: Future[Hypothesis], outcome: Outcome) -> None:
+    if isinstance(outcome, Hypothesis):
+        future.set_result(outcome)
+    elif outcome is not None:
+        future.set_exception(outcome)
 
 
 def _queued(hypothesis: Hypothesis, seconds: float) -> Hypothesis:

@@ -6,6 +6,8 @@ turns it into words.
 
 from __future__ import annotations
 
+import codecs
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +22,8 @@ from whisper_serve.text.transcript import Word
 SECONDS_PER_FRAME = 0.02
 PREPENDED = "\"'“¿([{-"
 APPENDED = "\"'.。,，!！?？:：”)]}、"
+# Written without spaces; here every character is a word.
+UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 SENTENCE_ENDS = ".。!！?？"
 MAX_MEDIAN_WORD_S = 0.7
 
@@ -28,7 +32,8 @@ MAX_MEDIAN_WORD_S = 0.7
 class Alignment:
     """A path through text tokens and encoder frames of 20 ms.
 
-    `token_indices` and `frame_indices`: int, shape (path length,), both never fall.
+    `token_indices` and `frame_indices`: int, shape (path length,), both never fall. The
+    indices go from 0 to the number of text tokens, which stands for the end of the text.
     `probabilities`: of each text token, shape (text tokens,).
     """
 
@@ -45,29 +50,52 @@ def words_from_alignment(
     Every token of `text_tokens` is in exactly one word; a word that was merged away is
     left out.
     """
-    texts, tokens = tokenizer.split_to_word_tokens([*text_tokens, tokenizer.eot])
-    texts, tokens = texts[:-1], tokens[:-1]
-    if not texts:
-        return []
-    firsts = np.cumsum([0, *(len(t) for t in tokens)])
     # The frame at which the path enters each token, the end of text included.
     enters = np.pad(np.diff(alignment.token_indices), (1, 0), constant_values=1).astype(bool)
-    times = alignment.frame_indices[enters] * SECONDS_PER_FRAME
-    words = [
-        WordTiming(
-            text,
-            list(word_tokens),
-            float(times[first]),
-            float(times[last]),
-            float(np.mean(alignment.probabilities[first:last])),
-        )
-        for text, word_tokens, first, last in zip(
-            texts, tokens, firsts[:-1], firsts[1:], strict=True
-        )
-    ]
+    # CTranslate2 gives frame -1 for windows of a few frames.
+    times = np.maximum(alignment.frame_indices[enters], 0) * SECONDS_PER_FRAME
+    words = []
+    first = 0
+    for text, tokens in split_words(text_tokens, tokenizer):
+        last = first + len(tokens)
+        probability = float(np.mean(alignment.probabilities[first:last]))
+        words.append(WordTiming(text, tokens, float(times[first]), float(times[last]), probability))
+        first = last
     _shorten_around_sentence_ends(words)
     merge_punctuations(words, PREPENDED, APPENDED)
     return [word for word in words if word.tokens]
+
+
+def split_words(text_tokens: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, list[int]]]:
+    """Words and their tokens. The texts joined are the text of all tokens, and every token is
+    in one word; `Tokenizer.split_to_word_tokens` loses tokens that are no whole characters.
+    """
+    words: list[tuple[str, list[int]]] = []
+    for text, tokens in _characters(text_tokens, tokenizer):
+        alone = text.startswith(" ") or text.strip() in string.punctuation
+        if alone or not words or tokenizer.language in UNSPACED:
+            words.append((text, tokens))
+        else:
+            before, tokens_before = words[-1]
+            words[-1] = (before + text, [*tokens_before, *tokens])
+    return words
+
+
+def _characters(text_tokens: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, list[int]]]:
+    """The smallest runs of tokens that are whole characters; one that breaks off at the end
+    stays as it is."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    runs: list[tuple[str, list[int]]] = []
+    text, tokens = "", []
+    for token in text_tokens:
+        text += decoder.decode(tokenizer.encoding.decode_single_token_bytes(token))
+        tokens.append(token)
+        if not decoder.getstate()[0]:
+            runs.append((text, tokens))
+            text, tokens = "", []
+    if tokens:
+        runs.append((text + decoder.decode(b"", final=True), tokens))
+    return runs
 
 
 def _shorten_around_sentence_ends(words: list[WordTiming]) -> None:

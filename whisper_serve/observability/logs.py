@@ -15,6 +15,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from whisper_serve.config import LoggingConfig
+from whisper_serve.errors import ConfigError, ConfigProblem
 from whisper_serve.observability.context import current_request_id
 
 LOGGER_NAME = "whisper_serve"
@@ -50,14 +51,15 @@ class JsonFormatter(logging.Formatter):
 
 def configure_logging(config: LoggingConfig, process: str) -> None:
     """Set the package's logger up for the process called `process`; replaces what was set
-    up before."""
+    up before. Raises `ConfigError` when the log file cannot be written."""
     logger = logging.getLogger(LOGGER_NAME)
+    handlers = _handlers(config, process)
     for handler in logger.handlers[:]:
         logger.removeHandler(handler)
         handler.close()
     logger.setLevel(config.level)
     logger.propagate = False
-    for handler in _handlers(config, process):
+    for handler in handlers:
         handler.setFormatter(_formatter(config.format))
         handler.addFilter(RequestIdFilter())
         logger.addHandler(handler)
@@ -66,18 +68,19 @@ def configure_logging(config: LoggingConfig, process: str) -> None:
 def _handlers(config: LoggingConfig, process: str) -> list[logging.Handler]:
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if config.file is not None:
-        path = process_file(config.file, process)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(
-            RotatingFileHandler(
-                path,
-                maxBytes=MAX_FILE_BYTES,
-                backupCount=KEPT_FILES,
-                encoding="utf-8",
-                delay=True,
-            )
-        )
+        handlers.append(_file_handler(process_file(config.file, process)))
     return handlers
+
+
+def _file_handler(path: Path) -> logging.Handler:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return RotatingFileHandler(
+            path, maxBytes=MAX_FILE_BYTES, backupCount=KEPT_FILES, encoding="utf-8"
+        )
+    except OSError as exc:
+        problem = ConfigProblem("logging.file", str(path), exc.strerror or str(exc))
+        raise ConfigError("logging", [problem]) from exc
 
 
 def process_file(file: Path, process: str) -> Path:

@@ -39,7 +39,8 @@ class AppArguments(BaseModel):
 
 
 def build_app(arguments: AppArguments) -> Application:
-    """Raises `ConfigError`. Needs a connection to Ray, to see what machines there are."""
+    """Raises `ConfigError` or `ServerStartError`. Needs a connection to Ray, to see what
+    machines there are."""
     config = load_config(arguments.config, os.environ)
     return make_app(config, make_plan(config, cluster_nodes()))
 
@@ -95,5 +96,6 @@ def engine_options(config: Config, plan: Plan) -> EngineOptions:
         device=plan.device,
         compute_type=plan.compute_type,
         workers=plan.workers,
+        threads_per_worker=plan.threads_per_worker,
         max_queued=config.deployment.max_queued_windows,
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from whisper_serve.config import Config
-from whisper_serve.errors import ConfigError, ConfigProblem
+from whisper_serve.errors import ConfigError, ConfigProblem, ServerStartError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,34 +20,44 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is deployed. `workers` windows are decoded at once in each of `replicas`."""
+    """What is deployed. `workers` windows are decoded at once in each of `replicas`, each on
+    `threads_per_worker` CPUs."""
 
     device: str
     engine: str
     compute_type: str
     replicas: int
     workers: int
+    threads_per_worker: int
     cpus_per_replica: float
     gpus_per_replica: float
     front_cpus: float
 
 
 def make_plan(config: Config, nodes: Sequence[Node]) -> Plan:
-    """Raises `ConfigError` when `nodes` have not what the configuration asks for."""
+    """Raises `ConfigError` when `nodes` have not what the configuration asks for, and
+    `ServerStartError` when there are none."""
+    if not nodes:
+        raise ServerStartError("Ray has no machine with CPUs")
     device = _device(config, nodes)
     engine = config.model.engine
     if engine == "auto":
         engine = "torch" if device == "cuda" else "ctranslate2"
     front_cpus = config.server.num_cpus if config.server.dedicated_cpu else 0.0
     gpus = config.deployment.gpu_per_replica if device == "cuda" else 0.0
-    replicas = _replicas(config, nodes, gpus)
-    cpus = _cpus_per_replica(config, nodes, replicas, front_cpus)
+    hosts = _hosts(nodes, gpus)
+    replicas = _replicas(config, hosts, gpus)
+    cpus = _cpus_per_replica(config, hosts, replicas, gpus, front_cpus)
+    whole_cpus = max(1, int(cpus))
+    # CTranslate2 decodes side by side; torch decodes one window with all its CPUs.
+    side_by_side = engine == "ctranslate2"
     return Plan(
         device=device,
         engine=engine,
         compute_type=_compute_type(config, device, engine),
         replicas=replicas,
-        workers=1 if engine == "torch" else max(1, round(cpus)),
+        workers=whole_cpus if side_by_side else 1,
+        threads_per_worker=1 if side_by_side else whole_cpus,
         cpus_per_replica=cpus,
         gpus_per_replica=gpus,
         front_cpus=front_cpus,
@@ -56,10 +66,13 @@ def make_plan(config: Config, nodes: Sequence[Node]) -> Plan:
 
 def _device(config: Config, nodes: Sequence[Node]) -> str:
     has_gpu = any(node.gpus for node in nodes)
+    share = config.deployment.gpu_per_replica
     if config.model.device == "auto":
-        return "cuda" if has_gpu and config.deployment.gpu_per_replica > 0 else "cpu"
+        return "cuda" if has_gpu and share else "cpu"
     if config.model.device == "cuda" and not has_gpu:
         raise _not_here("model.device", "cuda", "there is no CUDA device here")
+    if config.model.device == "cuda" and not share:
+        raise _not_here("deployment.gpu_per_replica", share, "device 'cuda' needs a share of a GPU")
     return config.model.device
 
 
@@ -77,31 +90,51 @@ def _compute_type(config: Config, device: str, engine: str) -> str:
     return chosen
 
 
-def _replicas(config: Config, nodes: Sequence[Node], gpus: float) -> int:
-    """As configured, or one for each share of a GPU, or one for each machine without."""
-    room = sum(int(node.gpus / gpus + 1e-6) for node in nodes) if gpus else len(nodes)
-    if config.deployment.num_replicas == "auto":
-        return max(1, room)
-    wanted = config.deployment.num_replicas
-    if gpus and wanted > room:
-        reason = f"the GPUs that are there hold {room} of {wanted} replicas"
+def _hosts(nodes: Sequence[Node], gpus: float) -> list[Node]:
+    """The machines that an engine can run on."""
+    hosts = [node for node in nodes if not gpus or _shares(node, gpus)]
+    if not hosts:
+        reason = f"the largest machine has {max(node.gpus for node in nodes):g}"
         raise _not_here("deployment.gpu_per_replica", gpus, reason)
+    return hosts
+
+
+def _shares(node: Node, gpus: float) -> int:
+    """How many replicas the machine's GPUs hold; a fraction is one of a single GPU."""
+    if gpus < 1:
+        return int(node.gpus) * int(1 / gpus + 1e-6)
+    return int(node.gpus / gpus)
+
+
+def _replicas(config: Config, hosts: Sequence[Node], gpus: float) -> int:
+    """As configured, or one for each share of a GPU, or one for each machine without."""
+    room = sum(_shares(node, gpus) for node in hosts) if gpus else len(hosts)
+    wanted = config.deployment.num_replicas
+    if wanted == "auto":
+        return room
+    if gpus and wanted > room:
+        reason = f"the GPUs that are there hold {room}, each with {gpus:g}"
+        raise _not_here("deployment.num_replicas", wanted, reason)
     return wanted
 
 
 def _cpus_per_replica(
-    config: Config, nodes: Sequence[Node], replicas: int, front_cpus: float
+    config: Config, hosts: Sequence[Node], replicas: int, gpus: float, front_cpus: float
 ) -> float:
-    """As configured, or an equal share of the smallest machine, whole CPUs if it has them."""
-    smallest = min(node.cpus for node in nodes)
-    free = smallest - front_cpus
-    if free <= 0:
+    """As configured, or a share that every replica can have wherever Ray puts it and the
+    front: whole CPUs where there are enough."""
+    smallest = min(node.cpus for node in hosts)
+    if smallest <= front_cpus:
         reason = f"the smallest machine has {smallest:g} CPUs, and an engine needs some"
         raise _not_here("server.num_cpus", front_cpus, reason)
-    share = free / math.ceil(replicas / len(nodes))
+    per_cpu_host = math.ceil(replicas / len(hosts))
+    share = min(
+        (node.cpus - front_cpus) / (min(_shares(node, gpus), replicas) if gpus else per_cpu_host)
+        for node in hosts
+    )
     cpus = config.deployment.cpu_per_replica
     if cpus == "auto":
-        return float(int(share)) if share >= 1 else round(share, 3)
+        return float(int(share)) if share >= 1 else math.floor(share * 1000) / 1000
     if cpus > share:
         reason = f"{replicas} replicas have {share:g} CPUs each at the most"
         raise _not_here("deployment.cpu_per_replica", cpus, reason)

@@ -62,7 +62,7 @@ def ready_text(config: Config) -> str:
     address = f"http://{host}:{config.server.port}"
     return (
         f"ready at {address} (press Ctrl+C to stop); try\n"
-        f"  curl -F audio_file=@recording.wav {address}/transcribe"
+        f"  curl -F audio_file=@sample.wav {address}/transcribe"
     )
 
 

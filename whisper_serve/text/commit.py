@@ -13,6 +13,8 @@ from whisper_serve.text.transcript import Segment, Word, words_of
 
 # The middles of two hearings of one word lie nearer to each other than this, in seconds.
 SAME_WORD_S = 0.4
+# A word that begins nearer to a window's start than this may be the rest of one.
+EDGE_S = 0.1
 
 
 def keep_words(segments: Sequence[Segment], first: int, last: int) -> tuple[Segment, ...]:
@@ -41,27 +43,35 @@ def commit(segments: Sequence[Segment], cut_s: float, *, at_pause: bool) -> tupl
     return keep_words(segments, 0, final[-1] + 1) if final else ()
 
 
-def drop_heard(before: Sequence[Segment], segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """`segments`, heard in a window that reaches back over `before`, without what `before`
-    already has: all up to the last word that both heard, or, when they share none, all
-    whose middle lies before the end of the last word of `before`."""
-    known, words = words_of(before), words_of(segments)
-    if not known:
+def drop_heard(
+    before: Sequence[Segment], segments: Sequence[Segment], start_s: float
+) -> tuple[Segment, ...]:
+    """`segments`, heard in a window from `start_s` that reaches back over `before`, without
+    what `before` already has.
+
+    That is everything up to the last word of `before`. Where this word was not heard again,
+    it is everything up to the latest that was, and every word whose middle lies before the
+    end of `before`, or whose beginning the window's edge cut off.
+    """
+    words = words_of(segments)
+    known = words_of(before)
+    if not known or not words:
         return tuple(segments)
-    shared = _last_shared(known, words)
-    first = sum(_middle(w) <= known[-1].end for w in words) if shared is None else shared + 1
+    last = known[-1]
+    # The window's edge divides an earlier word, which is then not among its words.
+    whole = [word for word in known if word.start >= start_s - EDGE_S]
+    first = _behind(last, words) if last in whole else 0
+    if not first:
+        half = words[0].start < min(start_s + EDGE_S, last.end)
+        earlier = sum(_middle(word) <= last.end for word in words)
+        first = max(half, earlier, *(_behind(word, words) for word in whole))
     return keep_words(segments, first, len(words))
 
 
-def _last_shared(known: Sequence[Word], words: Sequence[Word]) -> int | None:
-    """Index in `words` of the latest word of `known` that is there too."""
-    for word in reversed(known):
-        same = [i for i, other in enumerate(words) if _is_same(word, other)]
-        if same:
-            return min(same, key=lambda i: abs(_middle(words[i]) - _middle(word)))
-        if words and word.end < words[0].start - SAME_WORD_S:
-            return None
-    return None
+def _behind(known: Word, words: Sequence[Word]) -> int:
+    """Number of the word that follows the hearing of `known` in `words`, 0 without one."""
+    same = [index for index, word in enumerate(words) if _is_same(known, word)]
+    return 1 + min(same, key=lambda i: abs(_middle(words[i]) - _middle(known)), default=-1)
 
 
 def _is_same(word: Word, other: Word) -> bool:

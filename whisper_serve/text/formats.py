@@ -6,10 +6,13 @@ that no second is ever 60.000 and cues never overlap.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from whisper_serve.text.transcript import Segment
+
+ARROW = re.compile("--+>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,8 @@ def cues_of(segments: Iterable[Segment]) -> list[Cue]:
 
 
 def cue_text(text: str) -> str:
-    """`text` on one line, without the arrow that would end a cue's header."""
-    return " ".join(text.replace("-->", "->").split())
+    """`text` on one line, without the arrow that stands in a cue's header."""
+    return " ".join(ARROW.sub("->", text).split())
 
 
 def to_srt(segments: Sequence[Segment]) -> str:

@@ -17,6 +17,8 @@ from whisper_serve.pipeline import TranscribeOptions
 from whisper_serve.text.formats import to_srt, to_vtt
 from whisper_serve.text.transcript import Transcript
 
+# Unlike text/*, this says nothing about the encoding by itself.
+SRT_TYPE = "application/x-subrip; charset=utf-8"
 ERRORS = {
     400: "The file or a parameter cannot be used.",
     413: "The upload or the recording is larger than the limits.",
@@ -74,7 +76,7 @@ def answer(transcript: Transcript, parameters: TranscribeParameters, request: Re
         case "text":
             return PlainTextResponse(transcript.text + "\n")
         case "srt":
-            return Response(to_srt(transcript.segments), media_type="application/x-subrip")
+            return Response(to_srt(transcript.segments), media_type=SRT_TYPE)
         case "vtt":
             return Response(to_vtt(transcript.segments), media_type="text/vtt")
         case "json" | "verbose_json":

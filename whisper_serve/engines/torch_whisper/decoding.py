@@ -11,9 +11,9 @@ from whisper.decoding import DecodingOptions, DecodingTask, GreedyDecoder
 from whisper.model import Whisper
 from whisper.tokenizer import Tokenizer
 
+from whisper_serve.engines.fallback import BEST_OF
 from whisper_serve.engines.prompt import Prompt, suppressed_tokens
 
-BEST_OF = 5
 SEED = 0
 
 

@@ -1,0 +1,152 @@
+"""`python main.py` as a person starts and stops it: a process of its own, with a Ray of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from whisper.normalizers import EnglishTextNormalizer
+
+from tests.conftest import PROJECT, SAMPLE_WORDS
+
+pytestmark = pytest.mark.server
+
+START_LIMIT_S = 110.0
+STOP_LIMIT_S = 40.0
+normalize = EnglishTextNormalizer()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def write_config(folder: Path, **sections: dict[str, Any]) -> Path:
+    path = folder / "config.json"
+    path.write_text(json.dumps({"logging": {"file": "logs/service.log"}, **sections}))
+    return path
+
+
+def command(config: Path) -> list[str]:
+    return [sys.executable, str(PROJECT / "main.py"), "--config", str(config)]
+
+
+def refused(config: Path) -> str:
+    """The one line that a start that cannot work ends with."""
+    done = subprocess.run(
+        command(config), capture_output=True, text=True, timeout=START_LIMIT_S, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    last: str = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("whisper-serve: error: ")
+    return last
+
+
+@contextmanager
+def started(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The service in a process group of its own, as a terminal would start it."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command(config), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def wait_for(log: Path, text: str, process: subprocess.Popen[bytes]) -> str:
+    deadline = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if text in log.read_text():
+            return log.read_text()
+        time.sleep(0.1)
+    raise AssertionError(f"{text!r} did not come:\n{log.read_text()}")
+
+
+def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        port = taken.getsockname()[1]
+        line = refused(write_config(tmp_path, server={"port": port}))
+    assert f"port {port}" in line
+    assert "Address already in use" in line
+
+
+def test_a_wrong_configuration_is_one_line(tmp_path: Path) -> None:
+    line = refused(write_config(tmp_path, server={"prot": 8000}))
+    assert "server.prot" in line
+    assert "known: host, port" in line
+
+
+def test_missing_weights_are_one_line(tmp_path: Path) -> None:
+    model = {"size": "small", "model_dir": "models", "sources": ["model_dir"]}
+    line = refused(write_config(tmp_path, server={"port": free_port()}, model=model))
+    assert "the weights of 'small' could not be had" in line
+    assert "model_dir" in line
+
+
+@pytest.mark.weights
+def test_it_starts_serves_and_ends_with_everything_it_started(
+    tmp_path: Path, model_dir: Path, base_ctranslate2: Path, sample: Path
+) -> None:
+    port = free_port()
+    config = write_config(tmp_path, server={"port": port}, model={"model_dir": str(model_dir)})
+    log = tmp_path / "output"
+    with started(config, log) as process:
+        output = wait_for(log, "ready at", process)
+        address = f"http://127.0.0.1:{port}"
+        assert "loading base with ctranslate2 (int8) on cpu" in output
+        assert f"curl -F audio_file=@sample.wav {address}/transcribe" in output
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) > 4
+        with sample.open("rb") as file:
+            answer = httpx.post(f"{address}/transcribe", files={"audio_file": file}, timeout=60)
+        assert normalize(answer.json()["text"]) == SAMPLE_WORDS
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(STOP_LIMIT_S) == 0
+        assert "Traceback" not in log.read_text()
+        assert log.read_text().rstrip().endswith("whisper_serve: stopped")
+        _, alive = psutil.wait_procs(family, timeout=10)
+        assert alive == []
+    names = sorted(path.name for path in (tmp_path / "logs").iterdir())
+    assert [re.sub(r"-\d+", "", name) for name in names] == [
+        "service.asr.log",
+        "service.ingress.log",
+        "service.server.log",
+    ]
+
+
+def test_ctrl_c_during_the_start_ends_it_cleanly(tmp_path: Path, model_dir: Path) -> None:
+    """The whole process group gets the signal, as from a terminal."""
+    config = write_config(
+        tmp_path, server={"port": free_port()}, model={"model_dir": str(model_dir)}
+    )
+    log = tmp_path / "output"
+    with started(config, log) as process:
+        wait_for(log, "loading base", process)
+        family = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(STOP_LIMIT_S) == 0
+        assert "Traceback" not in log.read_text()
+        _, alive = psutil.wait_procs(family, timeout=10)
+        assert alive == []

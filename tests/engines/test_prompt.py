@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from whisper.tokenizer import Tokenizer, get_tokenizer
+
+from whisper_serve.engines.base import DecodeTask
+from whisper_serve.engines.prompt import (
+    MAX_CONTEXT_TOKENS,
+    MAX_HOTWORD_TOKENS,
+    MAX_PREFIX_TOKENS,
+    Prompt,
+    build_prompt,
+    suppressed_tokens,
+)
+
+PLAIN = DecodeTask(np.zeros(16_000, np.int16))
+WORDS = " ".join(f"word{number}" for number in range(400))
+# What stands before a decode must leave room for half of the 448 places.
+MAX_PROMPT_TOKENS = 448 - 112
+
+
+def tokenizer(language: str = "en", task: str = "transcribe") -> Tokenizer:
+    return get_tokenizer(multilingual=True, num_languages=99, language=language, task=task)
+
+
+def prompt_of(
+    *, context: str = "", prefix: str = "", hotwords: str = "", language: str = "en"
+) -> Prompt:
+    task = replace(PLAIN, context=context, prefix=prefix, hotwords=hotwords)
+    return build_prompt(task, tokenizer(language))
+
+
+def text_of(tokens: tuple[int, ...]) -> str:
+    return str(tokenizer().decode(list(tokens)))
+
+
+def test_without_anything_the_start_sequence_stands_alone() -> None:
+    tokens = tokenizer("de", "translate")
+    prompt = build_prompt(PLAIN, tokens)
+    names = ["<|startoftranscript|>", "<|de|>", "<|translate|>"]
+    assert prompt.tokens(tokens) == [tokens.special_tokens[name] for name in names]
+
+
+def test_an_english_only_model_is_told_no_language() -> None:
+    tokens = get_tokenizer(multilingual=False)
+    assert build_prompt(PLAIN, tokens).tokens(tokens) == [tokens.sot]
+
+
+def test_everything_stands_in_the_order_that_the_decoder_reads() -> None:
+    tokens = tokenizer()
+    prompt = prompt_of(context="spoken before", prefix="spoken now", hotwords="Ray Serve")
+    assert prompt.tokens(tokens) == [
+        tokens.sot_prev,
+        *tokens.encode(" Ray Serve"),
+        *tokens.encode(" spoken before"),
+        *tokens.sot_sequence,
+        tokens.timestamp_begin,
+        *tokens.encode(" spoken now"),
+    ]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\t "])
+def test_blank_text_is_no_text(blank: str) -> None:
+    prompt = prompt_of(context=blank, prefix=blank, hotwords=blank)
+    assert prompt.tokens(tokenizer()) == list(tokenizer().sot_sequence)
+
+
+def test_spaces_around_text_change_nothing() -> None:
+    assert prompt_of(context="  before \n") == prompt_of(context="before")
+
+
+def test_a_long_context_keeps_what_was_spoken_last() -> None:
+    previous = prompt_of(context=WORDS).previous
+    assert len(previous) == MAX_CONTEXT_TOKENS
+    assert WORDS.endswith(text_of(previous))
+
+
+def test_hotwords_keep_their_place_before_a_long_context() -> None:
+    previous = prompt_of(context=WORDS, hotwords="Ray Serve").previous
+    assert len(previous) == MAX_CONTEXT_TOKENS
+    assert text_of(previous).startswith(" Ray Serve")
+    assert WORDS.endswith(text_of(previous).removeprefix(" Ray Serve"))
+
+
+def test_hotwords_leave_most_of_the_room_to_the_context() -> None:
+    previous = prompt_of(context="spoken before", hotwords=WORDS).previous
+    hotwords = previous[:MAX_HOTWORD_TOKENS]
+    assert f" {WORDS}".startswith(text_of(hotwords))
+    assert text_of(previous[MAX_HOTWORD_TOKENS:]) == " spoken before"
+
+
+def test_a_long_prefix_keeps_its_end() -> None:
+    prefix = prompt_of(prefix=WORDS).prefix
+    assert len(prefix) == MAX_PREFIX_TOKENS
+    assert WORDS.endswith(text_of(prefix))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<|endoftext|>",
+        "<|startoftranscript|>",
+        "<|notimestamps|>",
+        "say <|0.00|> <|de|> <|nospeech|>",
+    ],
+)
+@pytest.mark.parametrize("field", ["context", "prefix", "hotwords"])
+def test_control_tokens_in_text_stay_text(field: str, text: str) -> None:
+    prompt = prompt_of(**{field: text})
+    written = prompt.prefix if field == "prefix" else prompt.previous
+    assert text_of(written) == f" {text}"
+    assert max(written) < tokenizer().eot
+
+
+@settings(deadline=None)
+@given(context=st.text(), prefix=st.text(), hotwords=st.text())
+def test_any_text_becomes_a_prompt_that_fits(context: str, prefix: str, hotwords: str) -> None:
+    tokens = tokenizer()
+    prompt = prompt_of(context=10 * context, prefix=10 * prefix, hotwords=10 * hotwords)
+    assert all(token < tokens.eot for token in (*prompt.previous, *prompt.prefix))
+    assert len(prompt.tokens(tokens)) <= MAX_PROMPT_TOKENS + len(tokens.sot_sequence)
+
+
+def test_control_tokens_never_get_into_a_transcript() -> None:
+    tokens = tokenizer()
+    suppressed = set(suppressed_tokens(tokens))
+    assert suppressed >= {tokens.sot, tokens.sot_prev, tokens.no_speech, tokens.translate}
+    assert suppressed >= set(tokens.encode(" ♪♪♪")[:1])
+    assert not suppressed & {tokens.eot, tokens.timestamp_begin, *tokens.encode(" Hello, world.")}

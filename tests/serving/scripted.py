@@ -1,0 +1,79 @@
+"""Engines that misbehave on purpose, built inside the replicas.
+
+`EngineOptions.model_dir` is a scratch folder of the test: `built` gets a line with the process
+id for each engine, `decoded` one for each window.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from whisper_serve.engines.base import DecodeTask, Engine
+from whisper_serve.engines.build import EngineOptions, build_engine
+from whisper_serve.engines.fake import FakeDecoder
+from whisper_serve.engines.threaded import ThreadedEngine
+from whisper_serve.text.transcript import Hypothesis, Segment, Word
+
+SLOW_S = 3.0
+
+
+def note(folder: Path, name: str) -> None:
+    with (folder / name).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+
+
+def notes(folder: Path, name: str) -> list[int]:
+    path = folder / name
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def one_word(text: str, task: DecodeTask) -> Hypothesis:
+    """`text` for the whole window."""
+    word = Word(f" {text}", 0.0, task.duration_s, 0.9)
+    return Hypothesis((Segment(0.0, task.duration_s, word.text, (word,)),), "en", 1.0)
+
+
+def _engine(options: EngineOptions, hear: Callable[[DecodeTask], Hypothesis]) -> Engine:
+    note(options.model_dir, "built")
+
+    def noted(task: DecodeTask) -> Hypothesis:
+        note(options.model_dir, "decoded")
+        return hear(task)
+
+    return ThreadedEngine(
+        FakeDecoder([noted]), workers=options.workers, max_queued=options.max_queued
+    )
+
+
+def build_throwing(options: EngineOptions) -> Engine:
+    def throw(_task: DecodeTask) -> Hypothesis:
+        raise ZeroDivisionError("secret detail")
+
+    return _engine(options, throw)
+
+
+def build_hanging(options: EngineOptions) -> Engine:
+    def hang(task: DecodeTask) -> Hypothesis:
+        threading.Event().wait()
+        return one_word("never", task)
+
+    return _engine(options, hang)
+
+
+def build_slow(options: EngineOptions) -> Engine:
+    def slow(task: DecodeTask) -> Hypothesis:
+        time.sleep(SLOW_S)
+        return one_word("slow", task)
+
+    return _engine(options, slow)
+
+
+def build_noted(options: EngineOptions) -> Engine:
+    """The real engine; its process id is in the file that the environment names."""
+    engine = build_engine(options)
+    note(options.model_dir, "built")
+    return engine
