@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands)
     _add_models(commands)
+    _add_sample(commands)
     return parser
 
 
@@ -59,6 +60,12 @@ def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     verify.set_defaults(run=_verify_models)
     for action in (listing, pull, verify):
         _add_config(action)
+
+
+def _add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    sample = commands.add_parser("sample", help="fetch a short recording to try the service with")
+    sample.add_argument("path", metavar="PATH", type=Path, nargs="?", default=Path("sample.wav"))
+    sample.set_defaults(run=_fetch_sample)
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +115,14 @@ def _verify_models(options: argparse.Namespace) -> int:
     if not results:
         print("there are no weights here")  # noqa: T201
     return 0 if all(result.ok for result in results) else 1
+
+
+def _fetch_sample(options: argparse.Namespace) -> int:
+    from whisper_serve.sample import fetch_sample  # noqa: PLC0415
+
+    fetch_sample(options.path, progress=True)
+    print(options.path)  # noqa: T201
+    return 0
 
 
 def _model_config(options: argparse.Namespace) -> ModelConfig:

@@ -150,7 +150,12 @@ class Listener:
         """
         final = commit(segments, window.cut_s, at_pause=window.at_pause)
         words = words_of(segments)
-        if not final and not window.at_pause and words and words[0].start < window.start_s + START_S:
+        if (
+            not final
+            and not window.at_pause
+            and words
+            and words[0].start < window.start_s + START_S
+        ):
             return keep_words(segments, 0, 1)
         for index, (word, later) in enumerate(pairwise(words_of(final)), start=1):
             skipped = self._cutter.speech_between(to_samples(word.end), to_samples(later.end))

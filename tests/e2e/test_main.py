@@ -59,11 +59,11 @@ def refused(config: Path) -> str:
 
 
 @contextmanager
-def started(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(arguments: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The service in a process group of its own, as a terminal would start it."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command(config), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            arguments, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
             yield process
@@ -112,7 +112,7 @@ def test_it_starts_serves_and_ends_with_everything_it_started(
     port = free_port()
     config = write_config(tmp_path, server={"port": port}, model={"model_dir": str(model_dir)})
     log = tmp_path / "output"
-    with started(config, log) as process:
+    with started(command(config), log) as process:
         output = wait_for(log, "ready at", process)
         address = f"http://127.0.0.1:{port}"
         assert "loading base with ctranslate2 (int8) on cpu" in output
@@ -142,11 +142,34 @@ def test_ctrl_c_during_the_start_ends_it_cleanly(tmp_path: Path, model_dir: Path
         tmp_path, server={"port": free_port()}, model={"model_dir": str(model_dir)}
     )
     log = tmp_path / "output"
-    with started(config, log) as process:
+    with started(command(config), log) as process:
         wait_for(log, "loading base", process)
         family = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(STOP_LIMIT_S) == 0
         assert "Traceback" not in log.read_text()
         _, alive = psutil.wait_procs(family, timeout=10)
+        assert alive == []
+
+
+@pytest.mark.weights
+def test_serve_run_starts_the_same_application(
+    tmp_path: Path, model_dir: Path, base_ctranslate2: Path, sample: Path
+) -> None:
+    config = write_config(tmp_path, model={"model_dir": str(model_dir)})
+    serve = str(Path(sys.executable).with_name("serve"))
+    target = ["whisper_serve.serving.app:build_app", f"config={config}"]
+    log = tmp_path / "output"
+    with started([serve, "run", "--name", "by-hand", *target], log) as process:
+        output = wait_for(log, "is ready at", process)
+        address = re.search(r"ready at (http://[0-9.:]+)", output)
+        assert address is not None
+        answer = httpx.post(
+            f"{address[1]}/transcribe", files={"audio_file": sample.read_bytes()}, timeout=60
+        )
+        assert normalize(answer.json()["text"]) == SAMPLE_WORDS
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        process.wait(STOP_LIMIT_S)
+        _, alive = psutil.wait_procs(family, timeout=20)
         assert alive == []

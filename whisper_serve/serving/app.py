@@ -4,7 +4,8 @@
 as `python main.py`; the address then comes from Serve's own options.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: Serve looks at the annotation of `build_app`'s
+# argument, and would not make the model of a mere string.
 
 import os
 from pathlib import Path
@@ -17,8 +18,9 @@ from ray.serve import Application
 from whisper_serve.config import Config, load_config
 from whisper_serve.engines.build import EngineOptions, build_engine
 from whisper_serve.serving.asr import EngineBuilder, WhisperASR
+from whisper_serve.serving.cluster import cluster_nodes, connect
 from whisper_serve.serving.ingress import Ingress
-from whisper_serve.serving.plan import Node, Plan, make_plan
+from whisper_serve.serving.plan import Plan, make_plan
 
 # Far above what the application admits by itself: beyond Serve's own limit a request hangs
 # or is refused without our error, and probes could not pass.
@@ -39,15 +41,12 @@ class AppArguments(BaseModel):
 
 
 def build_app(arguments: AppArguments) -> Application:
-    """Raises `ConfigError` or `ServerStartError`. Needs a connection to Ray, to see what
-    machines there are."""
+    """Raises `ConfigError` or `ServerStartError`. Connects to Ray, if that has not been done
+    yet, to see what machines there are."""
     config = load_config(arguments.config, os.environ)
+    if not ray.is_initialized():
+        connect(config)
     return make_app(config, make_plan(config, cluster_nodes()))
-
-
-def cluster_nodes() -> list[Node]:
-    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(found["CPU"], found.get("GPU", 0.0)) for found in resources if "CPU" in found]
 
 
 def make_app(config: Config, plan: Plan, build: EngineBuilder = build_engine) -> Application:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
@@ -22,13 +21,12 @@ from whisper_serve.config import Config, load_config
 from whisper_serve.engines.build import fetch_weights
 from whisper_serve.errors import ServerStartError
 from whisper_serve.observability.logs import configure_logging
-from whisper_serve.serving.app import cluster_nodes, engine_options, make_app
+from whisper_serve.serving.app import engine_options, make_app
+from whisper_serve.serving.cluster import cluster_nodes, connect
 from whisper_serve.serving.plan import make_plan
 
 APP_NAME = "whisper_serve"
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - only compared with
-# Windows of 30 s are 1 MB each and gone when they are decoded.
-OBJECT_STORE_BYTES = 512 * 2**20
 
 
 class Stopped(BaseException):
@@ -68,7 +66,7 @@ def ready_text(config: Config) -> str:
 
 def _start(config: Config) -> None:
     _say("starting Ray")
-    _connect(config)
+    connect(config)
     _stop_on_signals()  # Ray has set a handler of its own
     plan = make_plan(config, cluster_nodes())
     options = engine_options(config, plan)
@@ -88,23 +86,6 @@ def _start(config: Config) -> None:
         serve.run(make_app(config, plan), name=APP_NAME, logging_config=quiet)
     except RuntimeError as exc:
         raise ServerStartError(_deploy_failure(exc)) from exc
-
-
-def _connect(config: Config) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    address = config.server.ray_address
-    local = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
-    try:
-        ray.init(
-            address=address or "local",
-            namespace="serve",
-            logging_level=logging.ERROR,
-            configure_logging=True,
-            **({} if address else local),
-        )
-    except (ConnectionError, ValueError) as exc:
-        raise ServerStartError(f"cannot reach Ray at {address!r}: {exc}") from exc
 
 
 def _deploy_failure(exc: RuntimeError) -> str:

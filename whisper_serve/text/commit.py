@@ -53,18 +53,16 @@ def drop_heard(
     it is everything up to the latest that was, and every word whose middle lies before the
     end of `before`, or whose beginning the window's edge cut off.
     """
-    words = words_of(segments)
-    known = words_of(before)
+    known, words = words_of(before), words_of(segments)
     if not known or not words:
         return tuple(segments)
-    last = known[-1]
-    # The window's edge divides an earlier word, which is then not among its words.
-    whole = [word for word in known if word.start >= start_s - EDGE_S]
-    first = _behind(last, words) if last in whole else 0
-    if not first:
-        half = words[0].start < min(start_s + EDGE_S, last.end)
-        earlier = sum(_middle(word) <= last.end for word in words)
-        first = max(half, earlier, *(_behind(word, words) for word in whole))
+    # A word of `before` that the window's edge divides is none of its words.
+    whole = [word for word in known if word.start >= start_s]
+    if whole and (behind_last := _behind(known[-1], words)):
+        return keep_words(segments, behind_last, len(words))
+    half = words[0].start < min(start_s + EDGE_S, known[-1].end)
+    earlier = sum(_middle(word) <= known[-1].end for word in words)
+    first = max(int(half), earlier, *(_behind(word, words) for word in whole))
     return keep_words(segments, first, len(words))
 
 
