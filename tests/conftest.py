@@ -12,12 +12,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from whisper_serve.engines.weights import ensure_weights
 from whisper_serve.sample import fetch_sample
 
 PROJECT = Path(__file__).parent.parent
 SAMPLE_WORDS = "ever tried ever failed no matter try again fail again fail better"
+
+# What a single example takes says nothing on a machine that does other things too.
+settings.register_profile("whisper_serve", deadline=None)
+settings.load_profile("whisper_serve")
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,8 @@ class ModelConfig(Section):
     size: str = Field(
         "base",
         min_length=1,
-        description="Name of a Whisper model, or path to a checkpoint or CTranslate2 folder.",
+        description="Name of a Whisper model, or path to a checkpoint or CTranslate2 folder, "
+        "relative to the config file.",
     )
     device: Device = Field("auto", description="`auto` takes CUDA where there is one.")
     engine: EngineName = Field(
@@ -120,8 +121,9 @@ class DeploymentConfig(Section):
     )
     cpu_per_replica: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         "auto",
-        description="CPUs of one replica, for Ray's accounting and, without a GPU, the number "
-        "of windows decoded side by side. `auto`: an equal share of the machine.",
+        description="CPUs of one replica, for Ray's accounting and for decoding: as many windows "
+        "side by side with ctranslate2, as many threads with torch. `auto`: an equal share of "
+        "the machine.",
     )
     gpu_per_replica: float = Field(
         1.0, ge=0, description="GPUs of one replica, a fraction or whole; 0 without CUDA."

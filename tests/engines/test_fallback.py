@@ -142,7 +142,7 @@ def whisper_decides(outcomes: Sequence[Candidate]) -> tuple[int, bool]:
     return model.tried, not answer["segments"]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(outcomes_of_a_decode, min_size=5, max_size=5))
 def test_it_stops_where_openai_whisper_stops(bad_or_good: list[Candidate]) -> None:
     outcomes = [*bad_or_good, candidate()]  # the last is good: what follows is our own rule

@@ -29,14 +29,14 @@ def refused(nodes: list[Node], **sections: dict[str, Any]) -> tuple[str, object,
 # One machine without a GPU
 
 
-def test_a_laptop_gets_one_replica_that_decodes_a_window_on_each_cpu() -> None:
+def test_a_laptop_gets_one_replica_that_uses_all_its_cpus() -> None:
     assert plan_for(LAPTOP) == Plan(
         device="cpu",
         engine="ctranslate2",
         compute_type="int8",
         replicas=1,
-        workers=8,
-        threads_per_worker=1,
+        workers=2,
+        threads_per_worker=4,
         cpus_per_replica=8.0,
         gpus_per_replica=0.0,
         front_cpus=0.0,
@@ -62,7 +62,7 @@ def test_more_replicas_than_cpus_get_a_part_of_one() -> None:
 
 def test_a_dedicated_cpu_is_left_free() -> None:
     plan = plan_for(LAPTOP, server={"dedicated_cpu": True, "num_cpus": 2})
-    assert (plan.front_cpus, plan.cpus_per_replica, plan.workers) == (2.0, 6.0, 6)
+    assert (plan.front_cpus, plan.cpus_per_replica, plan.workers) == (2.0, 6.0, 2)
 
 
 def test_without_dedication_the_front_takes_what_is_left_over() -> None:
@@ -119,11 +119,18 @@ def test_a_gpu_that_is_not_wanted_stays_idle() -> None:
 
 def test_ctranslate2_runs_on_a_gpu_when_it_is_chosen() -> None:
     plan = plan_for(ONE_GPU, model={"engine": "ctranslate2"})
-    assert (plan.engine, plan.compute_type, plan.threads_per_worker) == (
-        "ctranslate2",
-        "float16",
-        1,
-    )
+    assert (plan.engine, plan.device, plan.compute_type) == ("ctranslate2", "cuda", "float16")
+
+
+@pytest.mark.parametrize(
+    ("cpus", "workers", "threads"),
+    [(1, 1, 1), (2, 2, 1), (3, 3, 1), (4, 2, 2), (6, 2, 3), (8, 2, 4), (16, 4, 4), (64, 16, 4)],
+)
+def test_cpus_become_two_workers_then_threads_then_more_workers(
+    cpus: int, workers: int, threads: int
+) -> None:
+    plan = plan_for([Node(cpus=cpus)])
+    assert (plan.workers, plan.threads_per_worker) == (workers, threads)
 
 
 @pytest.mark.parametrize("compute_type", ["float32", "float16", "bfloat16"])

@@ -10,6 +10,9 @@ from whisper_serve.config import Config
 from whisper_serve.errors import ConfigError, ConfigProblem, ServerStartError
 
 
+MAX_THREADS = 4
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """What Ray can give on one machine."""
@@ -48,20 +51,31 @@ def make_plan(config: Config, nodes: Sequence[Node]) -> Plan:
     hosts = _hosts(nodes, gpus)
     replicas = _replicas(config, hosts, gpus)
     cpus = _cpus_per_replica(config, hosts, replicas, gpus, front_cpus)
-    whole_cpus = max(1, int(cpus))
-    # CTranslate2 decodes side by side; torch decodes one window with all its CPUs.
-    side_by_side = engine == "ctranslate2"
+    workers, threads = _workers(engine, max(1, int(cpus)))
     return Plan(
         device=device,
         engine=engine,
         compute_type=_compute_type(config, device, engine),
         replicas=replicas,
-        workers=whole_cpus if side_by_side else 1,
-        threads_per_worker=1 if side_by_side else whole_cpus,
+        workers=workers,
+        threads_per_worker=threads,
         cpus_per_replica=cpus,
         gpus_per_replica=gpus,
         front_cpus=front_cpus,
     )
+
+
+def _workers(engine: str, cpus: int) -> tuple[int, int]:
+    """How many windows are decoded at once, and the CPUs of each.
+
+    Torch decodes one window with all its CPUs. CTranslate2 decodes most in all with a worker
+    for each CPU, but then a single file has to do with one; so two workers come first, then
+    threads for them, and more than `MAX_THREADS` hardly make a window faster.
+    """
+    if engine == "torch":
+        return 1, cpus
+    threads = min(MAX_THREADS, max(1, cpus // 2))
+    return cpus // threads, threads
 
 
 def _device(config: Config, nodes: Sequence[Node]) -> str:

@@ -1,0 +1,63 @@
+"""What is documented is what there is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from whisper_serve import errors
+from whisper_serve.api.schemas import TranscribeParameters
+from whisper_serve.config import Config
+from whisper_serve.errors import (
+    ClientGone,
+    ConfigError,
+    ServerStartError,
+    WeightsError,
+    WhisperServeError,
+)
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+SETTINGS = [
+    (f"{section}.{key}", value)
+    for section, settings in Config().model_dump(mode="json").items()
+    for key, value in settings.items()
+]
+# What ends the start of the service, or what a client is not there any more to be told.
+NEVER_TOLD = (ConfigError, WeightsError, ServerStartError, ClientGone)
+CODES = sorted(
+    {
+        error.code
+        for error in vars(errors).values()
+        if isinstance(error, type)
+        and issubclass(error, WhisperServeError)
+        and not issubclass(error, NEVER_TOLD)
+        # A base that is never raised itself tells nobody its code.
+        and error is not errors.TooLarge
+    }
+)
+
+
+def lines_about(page: str, name: str) -> list[str]:
+    """The lines of a page that name something as code."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if f"`{name}`" in line]
+
+
+@pytest.mark.parametrize(("key", "default"), SETTINGS, ids=[key for key, _ in SETTINGS])
+def test_every_setting_is_documented_with_its_default(key: str, default: object) -> None:
+    lines = lines_about("config.md", key)
+    assert lines, f"docs/config.md does not name `{key}`"
+    assert any(f"`{json.dumps(default)}`" in line for line in lines), (key, default, lines)
+
+
+@pytest.mark.parametrize("parameter", TranscribeParameters.model_fields)
+def test_every_parameter_is_documented(parameter: str) -> None:
+    assert lines_about("rest.md", parameter)
+
+
+@pytest.mark.parametrize("code", [*CODES, "not_found", "method_not_allowed"])
+def test_every_error_that_a_client_gets_is_documented(code: str) -> None:
+    assert lines_about("rest.md", code)
