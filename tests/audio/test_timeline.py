@@ -129,6 +129,9 @@ def test_restoring_changes_times_only(kept: list[Region], data: st.DataObject) -
     assert (restored.start, restored.end) == (restored.words[0].start, restored.words[-1].end)
     untimed = [replace(word, start=0, end=0) for word in segment.words]
     assert [replace(word, start=0, end=0) for word in restored.words] == untimed
-    assert replace(
-        restored, start=segment.start, end=segment.end, seek=segment.seek, words=segment.words
-    ) == segment
+    assert (
+        replace(
+            restored, start=segment.start, end=segment.end, seek=segment.seek, words=segment.words
+        )
+        == segment
+    )

@@ -51,7 +51,9 @@ def test_speech_of_exactly_one_window_is_not_cut() -> None:
 
 
 def test_the_cut_is_in_the_middle_of_the_last_pause_that_leaves_the_overlap() -> None:
-    cutter = cutter_of(region(0, 6), region(6.5, 8), region(8.5, 9.25), region(9.75, 15), total_s=15)
+    cutter = cutter_of(
+        region(0, 6), region(6.5, 8), region(8.5, 9.25), region(9.75, 15), total_s=15
+    )
     assert in_seconds(cutter.window_at(0)) == (0, 10, 8.25, True)
 
 

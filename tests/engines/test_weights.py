@@ -25,9 +25,6 @@ from whisper_serve.engines.sources import Digests, Fetchers, OpenAICheckpoints
 from whisper_serve.engines.weights import Weights, ensure_weights, list_models, verify_models
 from whisper_serve.errors import UnknownModel, WeightsCorrupt, WeightsError, WeightsUnavailable
 
-# openai-whisper leaves its vocabulary file to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed file.*tiktoken:ResourceWarning")
-
 ALL: tuple[Source, ...] = ("model_dir", "official", "registry")
 WEIGHTS = bytes(range(256)) * 1000
 FOLDER = {"model.bin": WEIGHTS, "config.json": b"{}", "vocabulary.txt": b"a\n"}

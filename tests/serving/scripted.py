@@ -73,7 +73,7 @@ def build_slow(options: EngineOptions) -> Engine:
 
 
 def build_noted(options: EngineOptions) -> Engine:
-    """The real engine; its process id is in the file that the environment names."""
+    """The real engine, which notes its process id too."""
     engine = build_engine(options)
     note(options.model_dir, "built")
     return engine

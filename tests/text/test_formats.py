@@ -70,9 +70,7 @@ def milliseconds(stamp: str, point: str) -> int:
 def test_srt_is_written_as_players_expect_it() -> None:
     spoken = [Segment(0.0, 1.5, " Ask not"), Segment(3661.0, 3662.25, " what")]
     assert to_srt(spoken) == (
-        "1\n00:00:00,000 --> 00:00:01,500\nAsk not\n"
-        "\n"
-        "2\n01:01:01,000 --> 01:01:02,250\nwhat\n"
+        "1\n00:00:00,000 --> 00:00:01,500\nAsk not\n\n2\n01:01:01,000 --> 01:01:02,250\nwhat\n"
     )
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from whisper_serve.config import Config
 from whisper_serve.errors import ConfigError, ConfigProblem, ServerStartError
 
-
 MAX_THREADS = 4
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,10 +31,6 @@ from whisper_serve.engines.torch_whisper.model import load_model
 from whisper_serve.engines.word_times import SECONDS_PER_FRAME, Alignment
 from whisper_serve.errors import ConfigError, EngineFailed, WeightsError
 
-PROJECT = Path(__file__).parents[3]
-MODELS = Path(os.environ.get("WHISPER_SERVE_TEST_MODELS", PROJECT / "models"))
-AUDIO = Path(os.environ.get("WHISPER_SERVE_TEST_AUDIO", PROJECT.parent / "shared" / "audio"))
-
 SMALL = ModelDimensions(
     n_mels=80,
     n_audio_ctx=1500,
@@ -51,12 +46,8 @@ SMALL = ModelDimensions(
 NOISE_HEADS = ((0, 1), (1, 0))
 SPOKEN = "ask not what your country can do for you"
 
-# openai-whisper leaves its vocabulary file to the garbage collector, and its beam search
-# hands torch tensors to NumPy.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:unclosed file .*tiktoken:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning"),
-]
+# openai-whisper's beam search hands torch tensors to NumPy.
+pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -89,11 +80,8 @@ def noise_mel() -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def tiny_en_model() -> Whisper:
-    path = MODELS / "tiny.en.pt"
-    if not path.exists():
-        pytest.skip(f"{path} is absent")
-    return load_model(read_openai_checkpoint(path), "cpu", "auto")
+def tiny_en_model(tiny_openai: Path) -> Whisper:
+    return load_model(read_openai_checkpoint(tiny_openai), "cpu", "auto")
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +90,8 @@ def tiny_en(tiny_en_model: Whisper) -> TorchBackend:
 
 
 @pytest.fixture(scope="module")
-def jfk() -> Samples:
-    path = AUDIO / "formats" / "jfk.flac"
-    if not path.exists():
-        pytest.skip(f"{path} is absent")
-    samples: Samples = (decode_audio(str(path)) * 32768.0).astype(np.int16)
+def jfk(corpus: Path) -> Samples:
+    samples: Samples = (decode_audio(str(corpus / "formats/jfk.flac")) * 32768.0).astype(np.int16)
     return samples
 
 
@@ -289,12 +274,11 @@ def test_a_prefix_that_whisper_would_write_itself_changes_nothing(
 
 
 @pytest.mark.weights
-def test_both_backends_treat_a_prefix_alike(tiny_en: TorchBackend, jfk: Samples) -> None:
-    model_dir = MODELS / "tiny.en"
-    if not model_dir.is_dir():
-        pytest.skip(f"{model_dir} is absent")
+def test_both_backends_treat_a_prefix_alike(
+    tiny_en: TorchBackend, tiny_ctranslate2: Path, jfk: Samples
+) -> None:
     other = CTranslate2Backend(
-        model_dir,
+        tiny_ctranslate2,
         name="tiny.en",
         device="cpu",
         compute_type="float32",
