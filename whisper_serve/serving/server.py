@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+import httpx
 import ray
 from ray import serve
 from ray.exceptions import RayError
@@ -28,6 +29,8 @@ from whisper_serve.serving.plan import make_plan
 APP_NAME = "whisper_serve"
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - only compared with
 
+PROBE_TIMEOUT_S = 10.0
+
 
 class Stopped(BaseException):
     """SIGINT or SIGTERM came. Not an Exception, so that nothing on the way swallows it."""
@@ -40,7 +43,8 @@ def run_server(config_path: Path | None) -> None:
     """
     config = load_config(config_path, os.environ)
     configure_logging(config.logging, "server")
-    _require_free_port(config)
+    if config.server.ray_address is None:
+        _require_free_port(config)
     _stop_on_signals()
     try:
         _start(config)
@@ -56,8 +60,15 @@ def run_server(config_path: Path | None) -> None:
 
 
 def ready_text(config: Config) -> str:
+    """Where the service answers. A cluster's Serve may have been started by somebody else,
+    with another address, which Serve does not change."""
     host = ANY_ADDRESS.get(config.server.host, config.server.host)
     address = f"http://{host}:{config.server.port}"
+    if not _answers(address):
+        return (
+            f"running, but not at {address}: Serve was started in this cluster with another "
+            "address (press Ctrl+C to stop)"
+        )
     return (
         f"ready at {address} (press Ctrl+C to stop); try\n"
         f"  curl -F audio_file=@sample.wav {address}/transcribe"
@@ -94,6 +105,13 @@ def _deploy_failure(exc: RuntimeError) -> str:
     deployments = status.deployments.values() if status else []
     messages = [line for d in deployments for line in d.message.strip().splitlines() if line]
     return f"the engines could not start: {messages[-1] if messages else exc}"
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/livez", timeout=PROBE_TIMEOUT_S).is_success
+    except httpx.HTTPError:
+        return False
 
 
 def _shut_down() -> None:
