@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 from whisper_serve.audio.pcm import Samples, to_samples
 from whisper_serve.audio.windows import Window, WindowCutter
@@ -21,7 +21,7 @@ from whisper_serve.text.transcript import Hypothesis, Segment, text_of, words_of
 
 # About 170 tokens, which leaves room for the client's prompt in the 223 that Whisper takes.
 CONTEXT_CHARS = 700
-# Whisper forgets the text before when a window was this hard to decode.
+# Whisper forgets all text up to a window that was harder to decode than this.
 MAX_CONTEXT_TEMPERATURE = 0.5
 # From this probability on a detected language holds for the rest of the recording.
 CERTAIN_LANGUAGE = 0.5
@@ -55,17 +55,17 @@ class Heard:
     @property
     def context(self) -> str:
         """The text that helps to understand what follows."""
-        if self.segments and self.segments[-1].temperature > MAX_CONTEXT_TEMPERATURE:
-            return ""
-        text = text_of(self.segments)
+        clear = takewhile(_is_clear, reversed(self.segments))
+        text = text_of([*clear][::-1])
         if len(text) <= CONTEXT_CHARS:
             return text
         _, _, whole_words = text[-CONTEXT_CHARS:].partition(" ")
         return whole_words or text[-CONTEXT_CHARS:]
 
     def then(self, later: Heard) -> Heard:
-        """Both, one after the other, with the language of which a decode was surer."""
-        surer = max(self, later, key=lambda heard: heard.language_probability)
+        """Both, one after the other, with the first certain language or else the likeliest."""
+        keep = self.certain_language or self.language_probability > later.language_probability
+        surer = self if keep else later
         return Heard(
             self.segments + later.segments,
             later.resume_at,
@@ -138,7 +138,7 @@ class Listener:
             final,
             self._resume_at(window, segments, final),
             hypothesis.language,
-            hypothesis.language_probability,
+            hypothesis.language_probability if segments else 0.0,
             hypothesis.stats.gpu_memory_gib,
         )
 
@@ -149,19 +149,18 @@ class Listener:
         and is taken as it is.
         """
         final = commit(segments, window.cut_s, at_pause=window.at_pause)
-        words = words_of(segments)
-        if (
-            not final
-            and not window.at_pause
-            and words
-            and words[0].start < window.start_s + START_S
-        ):
+        if not final and self._is_stretched(window, segments):
             return keep_words(segments, 0, 1)
         for index, (word, later) in enumerate(pairwise(words_of(final)), start=1):
             skipped = self._cutter.speech_between(to_samples(word.end), to_samples(later.end))
             if skipped > to_samples(MAX_WORD_S):
                 return keep_words(final, 0, index)
         return final
+
+    def _is_stretched(self, window: Window, segments: Sequence[Segment]) -> bool:
+        words = words_of(segments)
+        at_start = bool(words) and words[0].start < window.start_s + START_S
+        return at_start and not window.at_pause
 
     def _resume_at(
         self, window: Window, segments: Sequence[Segment], final: Sequence[Segment]
@@ -188,6 +187,10 @@ class Listener:
         return await self._port.transcribe(task)
 
 
+def _is_clear(segment: Segment) -> bool:
+    return segment.temperature <= MAX_CONTEXT_TEMPERATURE
+
+
 def is_speakable(segment: Segment) -> bool:
     """Whether somebody can have spoken the words in their time. Whisper repeats the text
     before when it is asked about a breath, and the aligner then has no time for it."""
@@ -205,10 +208,11 @@ def _joined(windows: Sequence[Window], heard: Sequence[Heard]) -> Heard:
 
 
 async def _gather(calls: Sequence[Coroutine[None, None, Heard]]) -> list[Heard]:
-    """All results in order; the first failure cancels the others."""
+    """All results in order; the first failure cancels the others and waits for their end."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
         return await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
