@@ -1,91 +1,136 @@
-"""Words before a cut count, and what two windows heard is kept once."""
+"""How words are kept over many windows is tested with the listener; here is each rule alone."""
 
 from __future__ import annotations
 
-from itertools import accumulate, pairwise
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisper_serve.text.commit import commit, drop_heard, keep_words
-from whisper_serve.text.transcript import Segment, Word, words_of
+from whisper_serve.text.commit import SAME_WORD_S, commit, drop_heard, keep_words
+from whisper_serve.text.transcript import Segment, Word, text_of, words_of
 
 
-def spoken(*words: Word) -> Segment:
-    return Segment(words[0].start, words[-1].end, "".join(w.text for w in words), words)
+def segment_of(*words: tuple[str, float, float]) -> Segment:
+    return Segment(0, 0, "", seek=7.0).with_words([Word(f" {t}", a, b, 1.0) for t, a, b in words])
 
 
-def row(text: str, start: float = 0.0, each: float = 0.5) -> tuple[Word, ...]:
-    """The words of `text`, one behind the other."""
-    return tuple(
-        Word(f" {word}", start + each * i, start + each * (i + 1), 0.9)
-        for i, word in enumerate(text.split())
-    )
+def texts(segments: Sequence[Segment]) -> str:
+    return text_of(segments)
 
 
-def texts(segments: tuple[Segment, ...]) -> str:
-    return "".join(word.text for word in words_of(segments)).strip()
+HEARD = [
+    segment_of(("ask", 0.0, 0.5), ("not", 0.5, 1.0)),
+    segment_of(("what", 1.0, 1.5), ("your", 1.5, 2.0), ("country", 2.0, 3.0)),
+]
 
-
-@given(
-    st.lists(st.integers(1, 5), min_size=1, max_size=6),
-    st.integers(0, 32),
-    st.integers(0, 32),
+segments_lists = st.lists(st.integers(0, 4), max_size=5).map(
+    lambda sizes: [
+        Segment(n, n + 1, f"{n}", tuple(Word(f" {n}.{i}", n, n + 1, 1.0) for i in range(size)))
+        for n, size in enumerate(sizes)
+    ]
 )
-def test_keeping_words_keeps_just_those(sizes: list[int], first: int, last: int) -> None:
-    words = row(" ".join(f"w{n}" for n in range(sum(sizes))))
-    edges = [0, *accumulate(sizes)]
-    segments = [spoken(*words[a:b]) for a, b in pairwise(edges)]
+
+
+@given(segments_lists, st.integers(0, 12), st.integers(0, 12))
+def test_keeping_words_is_slicing_them(segments: list[Segment], first: int, last: int) -> None:
     kept = keep_words(segments, first, last)
-    assert words_of(kept) == words[first : max(first, last)]
+    assert words_of(kept) == words_of(segments)[first:last]
+    assert all(segment.words for segment in kept)
     for segment in kept:
-        assert (segment.start, segment.end) == (segment.words[0].start, segment.words[-1].end)
         assert segment.text == "".join(word.text for word in segment.words)
+        assert (segment.start, segment.end) == (segment.words[0].start, segment.words[-1].end)
 
 
-def test_at_a_pause_the_middle_of_a_word_decides() -> None:
-    word = spoken(Word(" over", 1.0, 2.2, 0.9))
-    assert texts(commit([word], 1.7, at_pause=True)) == "over"
-    assert commit([word], 1.5, at_pause=True) == ()
+def test_words_stay_in_their_segments() -> None:
+    kept = keep_words(HEARD, 1, 4)
+    assert [segment.text for segment in kept] == [" not", " what your"]
+    assert [segment.seek for segment in kept] == [7.0, 7.0]
 
 
-def test_within_speech_a_word_has_to_end_before_the_cut() -> None:
-    words = spoken(*row("one two three"))
-    assert texts(commit([words], 1.0, at_pause=False)) == "one two"
-    assert texts(commit([words], 1.4, at_pause=False)) == "one two"
-    assert commit([words], 0.4, at_pause=False) == ()
+def test_within_speech_a_word_is_final_when_it_ends_before_the_cut() -> None:
+    assert texts(commit(HEARD, 2.0, at_pause=False)) == "ask not what your"
+    assert texts(commit(HEARD, 2.9, at_pause=False)) == "ask not what your"
 
 
-def test_nothing_commits_to_nothing() -> None:
-    assert commit([], 5.0, at_pause=True) == ()
-    assert drop_heard([], [], 0.0) == ()
+def test_at_a_pause_a_word_is_final_when_its_middle_lies_before_the_cut() -> None:
+    assert texts(commit(HEARD, 2.5, at_pause=True)) == "ask not what your country"
+    assert texts(commit(HEARD, 2.4, at_pause=True)) == "ask not what your"
 
 
-def test_what_was_heard_before_is_dropped_up_to_the_last_shared_word() -> None:
-    before = [spoken(*row("one two three four"))]
-    again = [spoken(*row("three four five six", start=1.05))]
-    assert texts(drop_heard(before, again, 1.0)) == "five six"
+@pytest.mark.parametrize("at_pause", [True, False])
+def test_no_word_before_the_cut_is_nothing_final(at_pause: bool) -> None:
+    assert commit(HEARD, 0.2, at_pause=at_pause) == ()
+    assert commit([], 5.0, at_pause=at_pause) == ()
 
 
-def test_a_word_that_is_really_said_twice_stays() -> None:
-    before = [spoken(*row("it is very"))]
-    again = [spoken(*row("is very very good", start=0.5))]
-    assert texts(drop_heard(before, again, 0.5)) == "very good"
+def test_a_word_that_was_set_too_long_does_not_hold_up_those_behind_it() -> None:
+    segments = [segment_of(("ask", 0.0, 9.0), ("not", 0.5, 1.0), ("what", 4.0, 5.0))]
+    assert texts(commit(segments, 2.0, at_pause=False)) == "ask not"
 
 
-def test_without_a_shared_word_the_times_decide() -> None:
-    before = [spoken(*row("one two tree"))]
-    again = [spoken(*row("too three four", start=0.5))]
-    assert texts(drop_heard(before, again, 0.5)) == "four"
+def fresh(before: Segment, heard: Segment, start_s: float) -> str:
+    return texts(drop_heard([before], [heard], start_s))
 
 
-@pytest.mark.parametrize("shift", [-0.06, 0.0, 0.06])
-@given(cut=st.integers(1, 19), back=st.integers(1, 6))
-def test_two_hearings_of_one_row_join_to_the_row(shift: float, cut: int, back: int) -> None:
-    words = row(" ".join(f"w{n}" for n in range(20)))
-    start = max(0, cut - back)
-    heard = [word.shifted(shift) for word in words[start:]]
-    fresh = drop_heard([spoken(*words[:cut])], [spoken(*heard)], words[start].start)
-    joined = [*words[:cut], *words_of(fresh)]
-    assert [word.text for word in joined] == [word.text for word in words]
+def test_what_follows_the_last_known_word_is_new() -> None:
+    before = segment_of(("ask", 0.0, 0.5), ("not", 0.5, 1.0), ("what", 1.0, 1.5))
+    heard = segment_of(("not", 0.52, 1.03), ("what", 1.03, 1.48), ("your", 1.5, 2.0))
+    assert fresh(before, heard, 0.5) == "your"
+
+
+def test_words_are_the_same_whatever_their_case_and_punctuation() -> None:
+    before = segment_of(("ask", 0.0, 0.5), ("not.", 0.5, 1.0))
+    assert fresh(before, segment_of(("Not", 0.6, 1.4), ("what", 1.4, 1.9)), 0.4) == "what"
+
+
+def test_a_word_said_again_is_told_from_the_one_before_it_by_its_time() -> None:
+    before = segment_of(("very", 0.0, 0.3), ("very", 0.3, 0.6))
+    heard = segment_of(("very", 0.31, 0.58), ("very", 0.6, 0.9), ("well", 0.9, 1.2))
+    assert fresh(before, heard, 0.2) == "very well"
+
+
+def test_a_word_that_the_window_divides_is_not_the_next_one_that_sounds_like_it() -> None:
+    before = segment_of(("so", 0.0, 0.4), ("very", 0.4, 0.7))
+    heard = segment_of(("y", 0.6, 0.7), ("very", 0.7, 1.0), ("well", 1.0, 1.3))
+    assert fresh(before, heard, 0.6) == "very well"
+
+
+def test_the_same_word_said_much_later_is_new() -> None:
+    before = segment_of(("no", 0.0, 0.4))
+    later = SAME_WORD_S + 0.1
+    assert fresh(before, segment_of(("no", later, later + 0.4)), 0.0) == "no"
+
+
+def test_a_last_word_that_is_heard_otherwise_does_not_come_twice() -> None:
+    before = segment_of(("the", 0.0, 0.3), ("colour", 0.3, 0.9))
+    heard = segment_of(("the", 0.02, 0.3), ("color", 0.3, 0.88), ("red", 0.95, 1.4))
+    assert fresh(before, heard, 0.0) == "red"
+
+
+def test_a_last_word_that_is_missing_takes_no_other_with_it() -> None:
+    before = segment_of(("the", 0.0, 0.3), ("colour", 0.3, 0.9))
+    heard = segment_of(("the", 0.02, 0.3), ("red", 0.95, 1.4))
+    assert fresh(before, heard, 0.0) == "red"
+
+
+def test_an_earlier_word_holds_when_the_aligners_disagree_about_times() -> None:
+    before = segment_of(("the", 0.0, 0.3), ("red", 0.3, 0.6), ("rose", 0.6, 0.7))
+    heard = segment_of(("red", 0.65, 0.95), ("is", 0.95, 1.2))
+    assert fresh(before, heard, 0.2) == "is"
+
+
+def test_the_rest_of_a_known_word_at_the_windows_edge_is_dropped() -> None:
+    before = segment_of(("ask", 0.0, 0.53))
+    assert fresh(before, segment_of(("k", 0.5, 0.59), ("not", 0.6, 1.0)), 0.5) == "not"
+
+
+def test_a_word_at_the_windows_edge_that_nobody_knows_is_kept() -> None:
+    before = segment_of(("ask", 0.0, 0.4))
+    assert fresh(before, segment_of(("not", 0.5, 0.9)), 0.5) == "not"
+
+
+def test_without_words_on_one_side_there_is_nothing_to_drop() -> None:
+    assert drop_heard([], HEARD, 0.0) == tuple(HEARD)
+    assert drop_heard(HEARD, [], 0.0) == ()
