@@ -422,11 +422,30 @@ def said(*words: tuple[str, float, float]) -> Hypothesis:
     return hypothesis_of([Word(*word, 1.0) for word in words])
 
 
-def hear(truth: Truth, *answers: Hypothesis) -> tuple[Heard, list[tuple[float, float]]]:
-    """In sequence, with windows of 5 s that are cut 1 s before their end."""
+def hear(
+    truth: Truth, *answers: Hypothesis, mode: Mode = "in sequence"
+) -> tuple[Heard, list[tuple[float, float]]]:
+    """With windows of 5 s that are cut 1 s before their end."""
     port = Scripted(answers)
     listener = Listener(port, truth.speech, truth.cutter(), TASK)
-    return asyncio.run(listener.in_sequence()), port.spans
+    return asyncio.run(run(listener, mode)), port.spans
+
+
+@both_modes
+def test_more_than_a_breath_behind_the_last_word_is_heard_again(mode: Mode) -> None:
+    truth = row_of_words(4.0)
+    _, spans = hear(truth, said((" a", 0, 2), (" b", 2, 3.4)), said(), mode=mode)
+    assert spans == [(0.0, 4.0), (3.4, 4.0)]
+    _, spans = hear(truth, said((" a", 0, 2), (" b", 2, 3.6)), mode=mode)
+    assert spans == [(0.0, 4.0)]
+
+
+def test_side_by_side_a_window_hears_more_than_the_edge_of_what_the_next_one_hears() -> None:
+    truth = row_of_words(8.0)
+    _, spans = hear(truth, said((" a", 0, 2.6)), said(), mode="side by side")
+    assert spans == [(0.0, 5.0), (2.6, 5.0), (2.5, 7.5), (5.0, 8.0)]
+    _, spans = hear(truth, said((" a", 0, 2.8)), said(), mode="side by side")
+    assert spans == [(0.0, 5.0), (2.5, 7.5), (5.0, 8.0)]
 
 
 def test_a_word_that_reaches_over_the_cut_is_heard_whole_though_nothing_came_before_it() -> None:

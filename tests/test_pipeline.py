@@ -123,10 +123,13 @@ async def test_nothing_is_heard_twice_or_lost_over_many_windows(
 
 
 @pytest.mark.parametrize("recording", [silence(3), silence(0.01)])
-async def test_silence_is_no_text_and_no_work_for_an_engine(recording: Samples) -> None:
+@pytest.mark.parametrize("use_context", [True, False])
+async def test_silence_is_no_text_and_no_work_for_an_engine(
+    recording: Samples, use_context: bool
+) -> None:
     port = HearsPeaks(0)
     transcript = await Transcriber(port, Config()).transcribe(
-        wav_of(recording), replace(DEFAULTS, language="de")
+        wav_of(recording), replace(DEFAULTS, language="de", use_context=use_context)
     )
     assert port.tasks == []
     assert (transcript.text, transcript.segments, transcript.word_count) == ("", (), 0)

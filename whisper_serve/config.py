@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from whisper_serve.audio.decode import canonical_format
+from whisper_serve.audio.containers import canonical_format
 from whisper_serve.engines.catalog import known_model
 from whisper_serve.errors import ConfigError, ConfigProblem
 
@@ -175,7 +175,10 @@ class VadConfig(Section):
     )
     min_speech_s: float = Field(0.1, ge=0, description="Shorter sounds are not taken for speech.")
     max_pause_s: float = Field(
-        2.0, gt=0, description="Longer pauses are cut out before decoding; times stay true."
+        2.0,
+        gt=0,
+        description="Longer pauses, padding not counted, are cut out before decoding; times "
+        "stay true.",
     )
     padding_s: float = Field(
         0.1, ge=0, description="Audio that is kept around speech when a pause is cut out."

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.audio.clips import Pcm, Recipe, encode, image, raw_wav, silence, tone, wav
-from whisper_serve.audio.decode import DECODERS, FORMATS, canonical_format, decode
+from whisper_serve.audio.decode import decode
 from whisper_serve.audio.pcm import SAMPLE_RATE, Samples
 from whisper_serve.errors import (
     AudioTooLong,
@@ -289,27 +289,6 @@ def test_the_content_decides_and_not_the_name() -> None:
         name = "speech.mp3"
 
     assert np.array_equal(heard(Misnamed(wav(tone(0.5)))), tone(0.5))
-
-
-@pytest.mark.parametrize(
-    ("name", "canonical"),
-    [("WAV", ".wav"), (".m4a", ".mp4"), ("MOV", ".mp4"), ("opus", ".ogg"), (".aif", ".aiff")],
-)
-def test_names_have_one_canonical_form(name: str, canonical: str) -> None:
-    assert canonical_format(name) == canonical
-
-
-@pytest.mark.parametrize("name", ["", ".", ".xyz", "mp3 ", "..wav", "*"])
-def test_unknown_names_are_refused_with_the_known_ones(name: str) -> None:
-    with pytest.raises(ValueError, match=r"\.wav.*\.aiff"):
-        canonical_format(name)
-
-
-def test_every_format_and_decoder_on_the_lists_exists() -> None:
-    av = pytest.importorskip("av")
-    known = {part for name in av.formats_available for part in name.split(",")}
-    assert set(FORMATS) <= known
-    assert set(DECODERS) <= av.codecs_available
 
 
 # Nothing to hear

@@ -92,9 +92,9 @@ def test_a_word_said_again_is_told_from_the_one_before_it_by_its_time() -> None:
 
 
 def test_a_word_that_the_window_divides_is_not_the_next_one_that_sounds_like_it() -> None:
-    before = segment_of(("so", 0.0, 0.4), ("very", 0.4, 0.7))
-    heard = segment_of(("y", 0.6, 0.7), ("very", 0.7, 1.0), ("well", 1.0, 1.3))
-    assert fresh(before, heard, 0.6) == "very well"
+    before = segment_of(("so", 0.0, 0.42), ("very", 0.42, 0.74))
+    heard = segment_of(("y", 0.5, 0.76), ("very", 0.76, 1.0), ("well", 1.0, 1.3))
+    assert fresh(before, heard, 0.5) == "very well"
 
 
 def test_the_same_word_said_much_later_is_new() -> None:

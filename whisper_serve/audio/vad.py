@@ -85,14 +85,14 @@ class SpeechDetector:
 
 
 def merge(regions: Sequence[Region], *, max_gap_s: float, pad_s: float, total: int) -> list[Region]:
-    """Widen every region by `pad_s` on both sides, within the `total` samples, and join
+    """Widen every region, in order, by `pad_s` on both sides, within the `total` samples, and join
     those that then lie less than `max_gap_s` apart."""
     pad, max_gap = to_samples(pad_s), to_samples(max_gap_s)
     merged: list[Region] = []
     for region in regions:
         start, end = max(0, region.start - pad), min(total, region.end + pad)
         if merged and start - merged[-1].end < max_gap:
-            merged[-1] = Region(merged[-1].start, max(merged[-1].end, end))
+            merged[-1] = Region(merged[-1].start, end)
         else:
             merged.append(Region(start, end))
     return merged
