@@ -113,10 +113,10 @@ def test_it_starts_serves_and_ends_with_everything_it_started(
     config = write_config(tmp_path, server={"port": port}, model={"model_dir": str(model_dir)})
     log = tmp_path / "output"
     with started(command(config), log) as process:
-        output = wait_for(log, "ready at", process)
         address = f"http://127.0.0.1:{port}"
+        output = wait_for(log, f"curl -F audio_file=@sample.wav {address}/transcribe", process)
         assert "loading base with ctranslate2 (int8) on cpu" in output
-        assert f"curl -F audio_file=@sample.wav {address}/transcribe" in output
+        assert f"ready at {address}" in output
         family = psutil.Process(process.pid).children(recursive=True)
         assert len(family) > 4
         with sample.open("rb") as file:
