@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -11,12 +13,14 @@ from whisper_serve import errors
 from whisper_serve.api.schemas import TranscribeParameters
 from whisper_serve.config import Config
 from whisper_serve.errors import (
+    ClientError,
     ClientGone,
     ConfigError,
     ServerStartError,
     WeightsError,
     WhisperServeError,
 )
+from whisper_serve.streaming.messages import ServerMessage, StreamConfig
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -26,7 +30,7 @@ SETTINGS = [
     for key, value in settings.items()
 ]
 # What ends the start of the service, or what a client is not there any more to be told.
-NEVER_TOLD = (ConfigError, WeightsError, ServerStartError, ClientGone)
+NEVER_TOLD = (ConfigError, WeightsError, ServerStartError, ClientGone, ClientError)
 CODES = sorted(
     {
         error.code
@@ -58,6 +62,21 @@ def test_every_parameter_is_documented(parameter: str) -> None:
     assert lines_about("rest.md", parameter)
 
 
+@pytest.mark.parametrize("key", StreamConfig.model_fields)
+def test_every_setting_of_a_stream_is_documented_with_its_default(key: str) -> None:
+    default = json.dumps(StreamConfig().model_dump(mode="json")[key])
+    assert any(f"`{default}`" in line for line in lines_about("protocol.md", key)), key
+
+
+@pytest.mark.parametrize("message", get_args(ServerMessage), ids=lambda kind: kind.kind)
+def test_every_message_of_a_stream_is_documented(message: type[ServerMessage]) -> None:
+    lines = lines_about("protocol.md", message.kind)
+    assert lines
+    for field in fields(message):
+        name = "words" if field.name == "with_words" else field.name
+        assert any(f"`{name}`" in line for line in lines), name
+
+
 @pytest.mark.parametrize("code", [*CODES, "not_found", "method_not_allowed"])
 def test_every_error_that_a_client_gets_is_documented(code: str) -> None:
-    assert lines_about("rest.md", code)
+    assert lines_about("rest.md", code) or lines_about("protocol.md", code)

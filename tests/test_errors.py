@@ -9,18 +9,28 @@ import pytest
 from whisper_serve import errors
 from whisper_serve.errors import (
     AudioTooLong,
+    ClientError,
     ClientGone,
+    ClientTooFast,
     ConfigError,
     ConfigProblem,
+    ConnectionLost,
     DeadlineExceeded,
     EmptyAudio,
     EngineFailed,
     EngineUnavailable,
+    FrameTooBig,
+    InvalidMessage,
     InvalidParameter,
     InvalidRequest,
+    MicrophoneUnavailable,
     Overloaded,
+    ServerRefused,
     ServerStartError,
+    StreamIdle,
     TooLarge,
+    TooManyStreams,
+    UnexpectedAnswer,
     UnknownModel,
     UnreadableAudio,
     UnsupportedFormat,
@@ -83,6 +93,19 @@ SAID = [
     (EngineUnavailable(5.0), "no engine is ready; try again in 5 s"),
     (DeadlineExceeded(120.0), "the transcription was not done within 120 s"),
     (EngineFailed("CUDA error at 0x7f"), "the transcription failed inside the engine"),
+    (InvalidMessage("a text frame must be JSON"), "a text frame must be JSON"),
+    (FrameTooBig(16_777_216), "the frame is larger than the limit of 16,777,216 bytes"),
+    (ClientTooFast(120.0), "audio came too fast: more than 120 seconds ahead"),
+    (StreamIdle(60.0), "nothing came for 60 seconds"),
+    (TooManyStreams(4, 5.0), "no more than 4 streams at once are allowed for one client"),
+    (ClientError("it did not work"), "it did not work"),
+    (
+        ServerRefused(400, "invalid_parameter", "task: unknown"),
+        "task: unknown (400 invalid_parameter)",
+    ),
+    (UnexpectedAnswer("this is a web page"), "this is a web page"),
+    (ConnectionLost("no answer for 60 s"), "no answer for 60 s"),
+    (MicrophoneUnavailable("there is none"), "there is none"),
 ]
 
 ERRORS = [cls for cls in vars(errors).values() if inspect.isclass(cls)]
@@ -149,7 +172,7 @@ def test_every_code_is_one_class_s_own() -> None:
 @pytest.mark.parametrize("cls", ERRORS)
 def test_a_client_can_be_told(cls: type[WhisperServeError]) -> None:
     assert 400 <= cls.http_status < 600
-    assert cls.ws_close_code in {1001, 1003, 1008, 1009, 1011, 1013}
+    assert cls.ws_close_code in {1001, 1003, 1008, 1009, 1011, 1013, 4408, 4429}
     assert cls.code.isidentifier()
 
 

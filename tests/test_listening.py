@@ -28,8 +28,8 @@ from whisper_serve.listening import (
     MAX_WORD_S,
     Heard,
     Listener,
-    is_speakable,
 )
+from whisper_serve.text.commit import is_speakable
 from whisper_serve.text.transcript import Hypothesis, Segment, Word
 
 Mode = Literal["in sequence", "side by side"]

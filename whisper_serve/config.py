@@ -169,6 +169,45 @@ class ChunkingConfig(Section):
         return self
 
 
+class StreamingConfig(Section):
+    max_sessions: int = Field(
+        64, ge=1, description="Streams that one ingress replica holds; more are refused with 503."
+    )
+    max_sessions_per_client: int = Field(
+        32, ge=1, description="Streams of one client, told by its address; more get 429."
+    )
+    idle_timeout_s: float = Field(
+        60.0, gt=0, description="A stream from which nothing comes for so long is closed, 4408."
+    )
+    max_backlog_s: float = Field(
+        120.0,
+        ge=40.0,
+        description="Audio of one stream that may wait to be settled; a stream with more is "
+        "closed, 4429.",
+    )
+    pace: Literal["any", "realtime"] = Field(
+        "any",
+        description="`realtime` closes a stream, 4429, whose audio runs ahead of the clock by "
+        "more than `max_ahead_s`; `any` takes files as fast as engines are.",
+    )
+    max_ahead_s: float = Field(
+        10.0, gt=0, description="How far audio may run ahead of the clock when `pace` is realtime."
+    )
+    reach_s: float = Field(
+        12.0,
+        ge=0,
+        le=20,
+        description="How far a window reaches back over final text, which its decode is forced "
+        "to begin with; less is faster and less accurate.",
+    )
+    beam_size: int = Field(
+        5, ge=1, le=10, description="As `model.beam_size`, for final text; partials are greedy."
+    )
+    window_timeout_s: float = Field(
+        30.0, gt=0, description="Longest time for one window, waiting included."
+    )
+
+
 class VadConfig(Section):
     threshold: float = Field(
         0.5, gt=0, lt=1, description="Speech probability from which audio counts as speech."
@@ -240,6 +279,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     deployment: DeploymentConfig = DeploymentConfig()
     chunking: ChunkingConfig = ChunkingConfig()
+    streaming: StreamingConfig = StreamingConfig()
     vad: VadConfig = VadConfig()
     limits: LimitsConfig = LimitsConfig()
     logging: LoggingConfig = LoggingConfig()

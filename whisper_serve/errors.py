@@ -9,18 +9,28 @@ WhisperServeError
 ├── ServerStartError          the service cannot come up on this machine
 ├── InvalidRequest            400
 │   ├── InvalidParameter
+│   ├── InvalidMessage
 │   ├── UnsupportedFormat
 │   ├── UnreadableAudio
 │   └── EmptyAudio
 ├── TooLarge                  413
 │   ├── UploadTooLarge
-│   └── AudioTooLong
+│   ├── AudioTooLong
+│   └── FrameTooBig
 ├── UnsupportedMediaType      415
 ├── ClientGone                499, written to the log only
+├── ClientTooFast             closes a stream with 4429
+├── StreamIdle                closes a stream with 4408
+├── TooManyStreams            429 with Retry-After
 ├── Overloaded                503 with Retry-After
 ├── EngineUnavailable         503 with Retry-After
 ├── DeadlineExceeded          504
-└── EngineFailed              500
+├── EngineFailed              500
+└── ClientError               raised by the client, never by the service
+    ├── ServerRefused
+    ├── UnexpectedAnswer
+    ├── ConnectionLost
+    └── MicrophoneUnavailable
 
 An exception carries facts as attributes and makes its sentence in `__str__`. Each class names
 the HTTP status and the WebSocket close code that a client gets. Exceptions travel between
@@ -156,6 +166,12 @@ class InvalidParameter(InvalidRequest):
         return f"{self.parameter}: {self.reason}"
 
 
+class InvalidMessage(InvalidRequest):
+    """A text frame of a stream is not one of the protocol's messages."""
+
+    code = "invalid_message"
+
+
 class UnsupportedFormat(InvalidRequest):
     """The file is audio of a format that the configuration does not accept."""
 
@@ -215,6 +231,19 @@ class AudioTooLong(TooLarge):
         return f"the recording is longer than the limit of {self.limit_s:g} seconds"
 
 
+class FrameTooBig(TooLarge):
+    """A frame of a stream has more than `limit_bytes`."""
+
+    code = "frame_too_big"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(limit_bytes)
+        self.limit_bytes = limit_bytes
+
+    def __str__(self) -> str:
+        return f"the frame is larger than the limit of {self.limit_bytes:,} bytes"
+
+
 class UnsupportedMediaType(WhisperServeError):
     """The request's Content-Type is none that the route takes."""
 
@@ -245,6 +274,51 @@ class ClientGone(WhisperServeError):
 
     def __str__(self) -> str:
         return "the client went away before its request was complete"
+
+
+class ClientTooFast(WhisperServeError):
+    """A stream's audio came more than `limit_s` seconds ahead of what can be taken."""
+
+    code = "client_too_fast"
+    http_status = 429
+    ws_close_code = 4429
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(limit_s)
+        self.limit_s = limit_s
+
+    def __str__(self) -> str:
+        return f"audio came too fast: more than {self.limit_s:g} seconds ahead"
+
+
+class StreamIdle(WhisperServeError):
+    """A stream's client sent nothing for `timeout_s` seconds."""
+
+    code = "stream_idle"
+    http_status = 408
+    ws_close_code = 4408
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(timeout_s)
+        self.timeout_s = timeout_s
+
+    def __str__(self) -> str:
+        return f"nothing came for {self.timeout_s:g} seconds"
+
+
+class TooManyStreams(WhisperServeError):
+    """A client has all the streams it may have; it can try again in `retry_after_s`."""
+
+    code = "too_many_streams"
+    http_status = 429
+    ws_close_code = 1013
+
+    def __init__(self, limit: int, retry_after_s: float) -> None:
+        super().__init__(limit, retry_after_s)
+        self.limit, self.retry_after_s = limit, retry_after_s
+
+    def __str__(self) -> str:
+        return f"no more than {self.limit} streams at once are allowed for one client"
 
 
 class Overloaded(WhisperServeError):
@@ -303,3 +377,54 @@ class EngineFailed(WhisperServeError):
 
     def __str__(self) -> str:
         return "the transcription failed inside the engine"
+
+
+class ClientError(WhisperServeError):
+    """The client could not get what it was asked for; `reason` says why."""
+
+    code = "client_error"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class ServerRefused(ClientError):
+    """The service answered with a failure.
+
+    `status`: HTTP status, or close code of a stream. `error_code`: the service's own word
+    for it. `retry_after_s`: when it asks the client to come back, None when it does not.
+    """
+
+    code = "server_refused"
+
+    def __init__(
+        self, status: int, error_code: str, message: str, retry_after_s: float | None = None
+    ) -> None:
+        WhisperServeError.__init__(self, status, error_code, message, retry_after_s)
+        self.status, self.error_code, self.reason = status, error_code, message
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.status} {self.error_code})"
+
+
+class UnexpectedAnswer(ClientError):
+    """What answered is not this service, or another version of it."""
+
+    code = "unexpected_answer"
+
+
+class ConnectionLost(ClientError):
+    """The service cannot be reached, and it was tried for as long as was allowed."""
+
+    code = "connection_lost"
+
+
+class MicrophoneUnavailable(ClientError):
+    """There is no microphone, or what listens to it cannot go on."""
+
+    code = "microphone_unavailable"

@@ -16,7 +16,7 @@ from whisper_serve.audio.pcm import Samples, to_samples
 from whisper_serve.audio.windows import Window, WindowCutter
 from whisper_serve.engines.base import DecodeTask
 from whisper_serve.ports import Transcribes
-from whisper_serve.text.commit import EDGE_S, commit, drop_heard, keep_words
+from whisper_serve.text.commit import EDGE_S, commit, drop_heard, is_speakable, keep_words
 from whisper_serve.text.transcript import Hypothesis, Segment, text_of, words_of
 
 # About 170 tokens, which leaves room for the client's prompt in the 223 that Whisper takes.
@@ -29,8 +29,6 @@ CERTAIN_LANGUAGE = 0.5
 MAX_UNHEARD_S = 0.5
 # More speech than this within one word is words that the decode skipped.
 MAX_WORD_S = 2.0
-# Nobody speaks words that are shorter than this on average: the decode made them up.
-MIN_MEAN_WORD_S = 0.06
 # A word that begins so soon is at its window's start; hearing it again would change nothing.
 START_S = 0.5
 # Hardly a word is shorter.
@@ -189,12 +187,6 @@ class Listener:
 
 def _is_clear(segment: Segment) -> bool:
     return segment.temperature <= MAX_CONTEXT_TEMPERATURE
-
-
-def is_speakable(segment: Segment) -> bool:
-    """Whether somebody can have spoken the words in their time. Whisper repeats the text
-    before when it is asked about a breath, and the aligner then has no time for it."""
-    return segment.end - segment.start >= MIN_MEAN_WORD_S * (len(segment.words) - 1)
 
 
 def _joined(windows: Sequence[Window], heard: Sequence[Heard]) -> Heard:

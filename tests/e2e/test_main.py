@@ -1,49 +1,27 @@
-"""`python main.py` as a person starts and stops it: a process of its own, with a Ray of its own."""
+"""`python main.py` as a person starts and stops it."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
 import pytest
 from whisper.normalizers import EnglishTextNormalizer
 
-from tests.conftest import PROJECT, SAMPLE_WORDS
+from tests.conftest import SAMPLE_WORDS
+from tests.e2e.service import START_LIMIT_S, command, free_port, started, wait_for, write_config
 
 pytestmark = pytest.mark.server
 
-START_LIMIT_S = 110.0
 STOP_LIMIT_S = 40.0
 normalize = EnglishTextNormalizer()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def write_config(folder: Path, **sections: dict[str, Any]) -> Path:
-    path = folder / "config.json"
-    path.write_text(json.dumps({"logging": {"file": "logs/service.log"}, **sections}))
-    return path
-
-
-def command(config: Path) -> list[str]:
-    return [sys.executable, str(PROJECT / "main.py"), "--config", str(config)]
 
 
 def refused(config: Path) -> str:
@@ -56,30 +34,6 @@ def refused(config: Path) -> str:
     last: str = done.stderr.strip().splitlines()[-1]
     assert last.startswith("whisper-serve: error: ")
     return last
-
-
-@contextmanager
-def started(arguments: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The service in a process group of its own, as a terminal would start it."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            arguments, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
-def wait_for(log: Path, text: str, process: subprocess.Popen[bytes]) -> str:
-    deadline = time.monotonic() + START_LIMIT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        if text in log.read_text():
-            return log.read_text()
-        time.sleep(0.1)
-    raise AssertionError(f"{text!r} did not come:\n{log.read_text()}")
 
 
 def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:

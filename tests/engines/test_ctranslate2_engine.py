@@ -13,11 +13,11 @@ from faster_whisper import WhisperModel
 from faster_whisper.audio import decode_audio
 
 from whisper_serve.engines.base import DecodeTask, Samples
-from whisper_serve.engines.build import warm_up_task
 from whisper_serve.engines.ctranslate2_engine import CTranslate2Backend
-from whisper_serve.engines.decoder import WindowDecoder
+from whisper_serve.engines.decoder import MIN_ALIGNED_FRAMES, WindowDecoder, mel_of
+from whisper_serve.engines.word_times import to_words, words_from_alignment
 from whisper_serve.errors import ConfigError, WeightsError
-from whisper_serve.text.transcript import Hypothesis
+from whisper_serve.text.transcript import Hypothesis, Known, Segment
 
 SPOKEN = "ask not what your country can do for you"
 
@@ -133,17 +133,36 @@ def test_greedy_text_is_faster_whisper_s(
 
 
 @pytest.mark.weights
-def test_a_prefix_is_forced(tiny: Decoder, clip: DecodeTask) -> None:
-    assert tiny.decode(replace(clip, prefix="Dear friends,")).text.startswith("Dear friends,")
+def test_an_answer_begins_behind_the_forced_prefix(tiny: Decoder, clip: DecodeTask) -> None:
+    whole = tiny.decode(clip)
+    half = len(whole.words) // 2
+    known = Known("".join(word.text for word in whole.words[:half]), whole.words[0].start)
+    rest = tiny.decode(replace(clip, prefix=(known,)))
+    assert words_in(rest.text) == words_in("".join(word.text for word in whole.words[half:]))
+    assert rest.words[0].start == pytest.approx(whole.words[half].start, abs=0.2)
+
+
+@pytest.mark.weights
+def test_a_prefix_without_words_asked_for_is_left_out_too(tiny: Decoder, clip: DecodeTask) -> None:
+    known = Known("Ever tried.", 0.0)
+    rest = tiny.decode(replace(clip, prefix=(known,), want_words=False))
+    assert words_in(rest.text)[:2] == ["ever", "failed"]
 
 
 @pytest.mark.weights
 @pytest.mark.parametrize("samples", [1, 160, 320, 480, 639, 640, 800, 1600])
 def test_a_window_of_a_few_frames_has_sound_times(tiny: Decoder, samples: int) -> None:
-    task = replace(warm_up_task(), samples=np.full(samples, 3000, np.int16))
-    hypothesis = tiny.decode(task)
-    assert hypothesis.words[0].text == " Hello"
-    assert times_are_sound(hypothesis, max(task.duration_s, 0.04))
+    backend = tiny._backend
+    tokenizer = backend.shape.tokenizer("en", "transcribe")
+    encoded = backend.encode(mel_of(np.full(samples, 3000, np.int16), 80))
+    tokens = tokenizer.encode(" Hello")
+    frames = max(MIN_ALIGNED_FRAMES, samples // 160)
+    words = to_words(
+        words_from_alignment(backend.align(encoded, tokenizer, tokens, frames), tokens, tokenizer)
+    )
+    assert [word.text for word in words] == [" Hello"]
+    segment = Segment(0.0, 1.0, "").with_words(words)
+    assert times_are_sound(Hypothesis((segment,), "en", 1.0), max(samples / 16_000, 0.04))
 
 
 @pytest.mark.weights

@@ -21,7 +21,7 @@ from whisper_serve.engines.fallback import Candidate
 from whisper_serve.engines.prompt import Prompt
 from whisper_serve.engines.word_times import Alignment
 from whisper_serve.errors import EngineFailed, InvalidParameter
-from whisper_serve.text.transcript import Hypothesis, Segment
+from whisper_serve.text.transcript import Hypothesis, Known, Segment
 
 MULTILINGUAL = get_tokenizer(multilingual=True, num_languages=99, language="en")
 SPEECH = DecodeTask(np.ones(10 * 16_000, np.int16))
@@ -179,7 +179,7 @@ def test_an_english_only_model_refuses_all_else(changes: dict[str, Any], paramet
 
 def test_context_and_prefix_stand_in_the_prompt() -> None:
     backend = ScriptedBackend()
-    heard(backend, context="before", prefix="now", language="en")
+    heard(backend, context="before", prefix=(Known("now"),), language="en")
     assert control(backend) == [
         "<|startofprev|>",
         "<|startoftranscript|>",
@@ -301,6 +301,24 @@ def test_only_the_audio_is_aligned_and_never_too_little(samples: int, frames: in
     backend = ScriptedBackend()
     heard(backend, samples=np.ones(samples, np.int16))
     assert backend.aligned_frames == [frames]
+
+
+def test_an_answer_holds_nothing_of_the_known_stretches() -> None:
+    backend = ScriptedBackend(
+        tokens=(
+            *(at(0.0), *text_tokens(" One."), at(1.0)),
+            *(at(1.2), *text_tokens(" Two is"), *text_tokens(" new"), at(2.0)),
+            *(at(2.0), *text_tokens(" And three."), at(3.0)),
+        )
+    )
+    known = (Known(" One.", 0.0, 1.0), Known(" Two is", 1.2))
+    hypothesis = heard(backend, prefix=known, language="en", samples=np.ones(48_000, np.int16))
+    assert [segment.text for segment in hypothesis.segments] == [" new", " And three."]
+    assert [word.text for word in hypothesis.words] == [" new", " And", " three."]
+    without = heard(
+        backend, prefix=known, language="en", want_words=False, samples=np.ones(48_000, np.int16)
+    )
+    assert [segment.text for segment in without.segments] == [" new", " And three."]
 
 
 def test_the_warm_up_takes_every_step() -> None:

@@ -1,8 +1,6 @@
 """Uploaded files to 16 kHz mono int16 samples, with FFmpeg's libraries through PyAV.
 
-A file is judged by its content, never by a name. FFmpeg may use only the demuxers and decoders
-listed in `containers` and no protocol at all, so that a playlist or a script cannot make it open
-anything.
+A file is judged by its content, never by a name.
 
 Nobody should get half a transcript as a success, so what was read is compared with what the
 file promises:
@@ -27,33 +25,32 @@ there is.
 
 from __future__ import annotations
 
-import ctypes
 import io
 import math
 import re
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
-from functools import lru_cache
 from typing import BinaryIO
 
 import av
 import numpy as np
 
-from whisper_serve.audio.containers import DECODERS, FOREIGN, FORMATS, IMAGES, canonical_format
-from whisper_serve.audio.pcm import SAMPLE_RATE, Samples, seconds, to_samples
+from whisper_serve.audio.containers import FORMATS, canonical_format
+from whisper_serve.audio.ffmpeg import (
+    HEAD_BYTES,
+    audio_track,
+    check_foreign,
+    demuxer_of,
+    restrictions,
+)
+from whisper_serve.audio.pcm import Samples, seconds, to_samples
+from whisper_serve.audio.resample import Resampler
 from whisper_serve.errors import AudioTooLong, EmptyAudio, UnreadableAudio, UnsupportedFormat
 
 TOLERANCE_S = 0.5
 TOLERANCE_SHARE = 0.001
 
-LOWEST_RATE, HIGHEST_RATE = 4_000, 384_000
-# The most one decoded frame may hold, samples times channels: 2.7 s of 192 kHz in 8 channels.
-MAX_FRAME_VALUES = 1 << 22
-# The largest single block FFmpeg may allocate.
-MAX_BLOCK_BYTES = 64 << 20
 # Writers that cannot seek back leave 0 or about 2 or 4 GiB where the size belongs.
 STREAMED_BYTES = 0x7F00_0000
 MAX_RIFF_CHUNKS = 1_000
@@ -87,10 +84,10 @@ def decode(data: BinaryIO | bytes, *, accepted: Sequence[str], max_duration_s: f
     wanted = {canonical_format(name) for name in accepted}
     try:
         with _open(upload, accepted) as container:
-            name = FORMATS[_demuxer(container)][0]
+            name = FORMATS[demuxer_of(container)][0]
             if name not in wanted:
                 raise UnsupportedFormat(name, accepted)
-            track = _audio_track(container, name, accepted)
+            track = audio_track(container, accepted)
             samples = _decode(_Recording(upload, container, track), max_duration_s)
     except (av.FFmpegError, ValueError, ArithmeticError) as exc:
         raise UnreadableAudio("the file is not audio, or it is damaged or cut off") from exc
@@ -146,49 +143,11 @@ class _Upload:
 
 
 def _open(upload: _Upload, accepted: Sequence[str]) -> av.container.InputContainer:
-    _limit_allocations()
-    options = {
-        "format_whitelist": ",".join(FORMATS),
-        "codec_whitelist": ",".join(DECODERS),
-        "protocol_whitelist": "",
-    }
     try:
-        return av.open(upload, options=options, metadata_errors="replace")
-    except av.ArgumentError as exc:  # A demuxer that is not on the list.
-        head = upload.peek(0, 256)
-        if head.startswith(IMAGES) or head[8:12] == b"WEBP":
-            raise UnreadableAudio("the file is an image: it has no audio track") from exc
-        for offset, mark, name in FOREIGN:
-            if head.startswith(mark, offset):
-                raise UnsupportedFormat(name, accepted) from exc
+        return av.open(upload, options=restrictions(), metadata_errors="replace")
+    except av.ArgumentError:  # A demuxer that is not on the list.
+        check_foreign(upload.peek(0, HEAD_BYTES), accepted)
         raise
-
-
-@lru_cache(maxsize=1)
-def _limit_allocations() -> None:
-    """Without this a few bytes in an mp4 ("1,000 million samples follow") take all memory.
-
-    PyAV does not offer the call, and where its libraries hide it there is no limit.
-    """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(av.frame.__file__).av_max_alloc(ctypes.c_size_t(MAX_BLOCK_BYTES))
-
-
-def _demuxer(container: av.container.InputContainer) -> str:
-    return str(container.format.name).split(",", maxsplit=1)[0]
-
-
-def _audio_track(
-    container: av.container.InputContainer, name: str, accepted: Sequence[str]
-) -> av.audio.stream.AudioStream:
-    if not container.streams.audio:
-        raise UnreadableAudio("the file has no audio track")
-    track = container.streams.best("audio") or container.streams.audio[0]
-    codec = track.codec_context.codec.name if track.codec_context else "an unknown codec"
-    if codec not in DECODERS:
-        raise UnsupportedFormat(f"{name} with {codec}", accepted)
-    track.codec_context.options = {"max_samples": str(MAX_FRAME_VALUES)}
-    return track
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +160,7 @@ class _Recording:
 
     @property
     def demuxer(self) -> str:
-        return _demuxer(self.container)
+        return demuxer_of(self.container)
 
     def promised_s(self) -> float | None:
         """How long the file says it is; None when it does not say, or FFmpeg only guesses."""
@@ -251,7 +210,7 @@ class _Reading:
 
 def _read(recording: _Recording, max_duration_s: float) -> _Reading:
     """Decode the whole track; raises at the first frame that is over the limit."""
-    reading, mixer = _Reading(), _Mixer()
+    reading, resampler = _Reading(), Resampler()
     demuxer = recording.demuxer
     for packet in recording.container.demux():
         ours = packet.stream_index == recording.track.index
@@ -259,8 +218,8 @@ def _read(recording: _Recording, max_duration_s: float) -> _Reading:
             _note_times(reading, packet)
         reading.cut = reading.cut or (demuxer == "mov" and packet.is_corrupt)
         for frame in _frames(packet, reading) if ours else ():
-            _append(reading, mixer.push(frame), max_duration_s)
-    _append(reading, mixer.finish(), max_duration_s)
+            _append(reading, resampler.push(frame), max_duration_s)
+    _append(reading, resampler.finish(), max_duration_s)
     return reading
 
 
@@ -278,75 +237,10 @@ def _frames(packet: av.Packet, reading: _Reading) -> list[av.AudioFrame]:
         return []
 
 
-def _append(reading: _Reading, mixed: Iterator[bytes], max_duration_s: float) -> None:
-    for part in mixed:
-        reading.pcm += part
-        if len(reading.pcm) // 2 > to_samples(max_duration_s):
-            raise AudioTooLong(max_duration_s)
-
-
-class _Mixer:
-    """Any frames to 16 kHz mono int16; `finish` gives what the resampler still holds.
-
-    Rate, channels and sample format may change on the way, as they do in joined Ogg files.
-    """
-
-    def __init__(self) -> None:
-        self._graph: av.filter.Graph | None = None
-        self._form: tuple[int, str, str] | None = None
-        self._taken = self._given = 0  # samples of this form, before and after
-
-    def push(self, frame: av.AudioFrame) -> Iterator[bytes]:
-        form = (frame.sample_rate, frame.format.name, frame.layout.name)
-        if form != self._form:
-            yield from self.finish()
-            self._graph, self._form = _mixing_graph(frame), form
-        self._taken += frame.samples
-        yield from self._pass(frame)
-
-    def finish(self) -> Iterator[bytes]:
-        if self._form is None:
-            return
-        due = math.ceil(self._taken * SAMPLE_RATE / self._form[0])
-        for part in self._pass(None):
-            yield part[: max(0, len(part) - 2 * (self._given - due))]
-        self._form, self._taken, self._given = None, 0, 0
-
-    def _pass(self, frame: av.AudioFrame | None) -> Iterator[bytes]:
-        assert self._graph is not None
-        self._graph.push(frame)
-        with suppress(av.BlockingIOError, av.EOFError):
-            while True:
-                mixed = self._graph.pull()
-                self._given += mixed.samples
-                yield bytes(mixed.planes[0])[: 2 * mixed.samples]
-
-
-def _mixing_graph(frame: av.AudioFrame) -> av.filter.Graph:
-    """FFmpeg's own down-mix drops channels that it takes for a subwoofer, refuses layouts it
-    does not know, and overflows in int16; the mean of floats does none of this. Without the
-    padding, which `finish` cuts off again, the resampler keeps the end of a short recording."""
-    if not LOWEST_RATE <= frame.sample_rate <= HIGHEST_RATE:
-        raise UnreadableAudio(f"a sample rate of {frame.sample_rate} Hz is not supported")
-    channels = frame.layout.nb_channels
-    mean = "+".join(f"{1 / channels:.9f}*c{channel}" for channel in range(channels))
-    graph = av.filter.Graph()
-    source = graph.add_abuffer(
-        sample_rate=frame.sample_rate,
-        format=frame.format.name,
-        layout=frame.layout.name,
-        time_base=Fraction(1, frame.sample_rate),
-    )
-    graph.link_nodes(
-        source,
-        graph.add("aformat", "sample_fmts=fltp"),
-        graph.add("pan", f"mono|c0={mean}"),
-        graph.add("apad", f"pad_len={frame.sample_rate // 20}"),
-        graph.add("aresample", str(SAMPLE_RATE)),
-        graph.add("aformat", "sample_fmts=s16"),
-        graph.add("abuffersink"),
-    ).configure()
-    return graph
+def _append(reading: _Reading, samples: Samples, max_duration_s: float) -> None:
+    reading.pcm += samples.tobytes()
+    if len(reading.pcm) // 2 > to_samples(max_duration_s):
+        raise AudioTooLong(max_duration_s)
 
 
 def _tolerance(length_s: float) -> float:

@@ -55,6 +55,24 @@ class SpeechDetector:
         ended = (self._frame(probability) for probability in probabilities)
         return [region for region in ended if region is not None]
 
+    @property
+    def position(self) -> int:
+        """Samples that have been judged."""
+        return self._position
+
+    @property
+    def sound(self) -> Region | None:
+        """What began and has not ended yet, and may be speech."""
+        if self._start is None:
+            return None
+        return Region(self._start, self._silent_since or self._position)
+
+    @property
+    def open(self) -> Region | None:
+        """The speech that has not ended yet, once it is long enough to be speech."""
+        sound = self.sound
+        return sound if sound and sound.duration_s >= self._options.min_speech_s else None
+
     def finish(self) -> list[Region]:
         """The region that the end of the audio cut off, if one was open."""
         if self._start is None:

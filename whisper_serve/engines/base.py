@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from whisper_serve.text.transcript import Hypothesis
+from whisper_serve.text.transcript import Hypothesis, Known
 
 SAMPLE_RATE = 16_000
 WINDOW_S = 30.0
@@ -59,7 +59,8 @@ class DecodeTask:
 
     `samples`: int16 at 16 kHz, shape (n,), 0 < n <= 480,000 (30 s).
     `context`: text that was spoken before the window, never words inside it.
-    `prefix`: text at the very start of the window that is already known and is forced.
+    `prefix`: what is said at the very start of the window, in order; the decode has to begin
+    with it, and the answer begins behind it. Only the last may go on.
     `timeout_s`: seconds from `submit` after which nobody waits for the answer any more.
     """
 
@@ -67,7 +68,7 @@ class DecodeTask:
     language: str | None = None
     task: Task = "transcribe"
     context: str = ""
-    prefix: str = ""
+    prefix: tuple[Known, ...] = ()
     hotwords: str = ""
     temperature: TemperaturePolicy = field(default_factory=TemperaturePolicy)
     beam_size: int = 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -106,13 +106,15 @@ class WindowDecoder(Generic[Encoded]):
         encoded_at = time.monotonic()
         language, probability = self._language(task, encoded)
         tokenizer = self._backend.shape.tokenizer(language, task.task)
+        prompt = build_prompt(task, tokenizer)
         candidate = decode_with_fallback(
-            partial(self._generate, encoded, build_prompt(task, tokenizer), tokenizer, task),
-            task.temperature,
+            partial(self._generate, encoded, prompt, tokenizer, task), task.temperature
         )
         segments: tuple[Segment, ...] = ()
         if not is_silence(candidate, task.temperature):
-            segments = self._segments(encoded, candidate, tokenizer, task)
+            spans = split_at_timestamps(candidate.tokens, tokenizer, task.duration_s)
+            known = prompt.known(tokenizer)
+            segments = self._segments(encoded, candidate, spans, known, tokenizer, task)
         stats = DecodeStats(
             encoded_s=encoded_at - began,
             decoded_s=time.monotonic() - encoded_at,
@@ -149,15 +151,28 @@ class WindowDecoder(Generic[Encoded]):
         task: DecodeTask,
         temperature: float,
     ) -> Candidate:
-        return self._backend.generate(encoded, prompt, tokenizer, temperature, task.beam_size)
+        generate = partial(self._backend.generate, encoded, prompt, tokenizer, temperature)
+        candidate = generate(task.beam_size)
+        if prompt.prefix and task.beam_size > 1 and _adds_nothing(candidate, prompt, tokenizer):
+            # Behind a prefix, beam search finds ending at once more likely than it is.
+            return generate(1)
+        return candidate
 
     def _segments(
-        self, encoded: Encoded, candidate: Candidate, tokenizer: Tokenizer, task: DecodeTask
+        self,
+        encoded: Encoded,
+        candidate: Candidate,
+        spans: Sequence[TokenSpan],
+        known: int,
+        tokenizer: Tokenizer,
+        task: DecodeTask,
     ) -> tuple[Segment, ...]:
-        spans = split_at_timestamps(candidate.tokens, tokenizer, task.duration_s)
-        segments = [segment_of(span, candidate, tokenizer) for span in spans]
+        """The segments behind the first `known` text tokens, which are the forced prefix."""
+        new_spans = _behind(spans, known)
+        segments = [segment_of(span, candidate, tokenizer) for span in new_spans]
         if task.want_words and spans:
-            owned = self._words(encoded, spans, tokenizer, task)
+            owned = self._words(encoded, spans, known, tokenizer, task)
+            owned = owned[len(spans) - len(new_spans) :]
             # A span whose words all went to its neighbour is no segment any more.
             pairs = zip(segments, owned, strict=True)
             segments = [segment.with_words(words) for segment, words in pairs if words]
@@ -167,11 +182,12 @@ class WindowDecoder(Generic[Encoded]):
         self,
         encoded: Encoded,
         spans: Sequence[TokenSpan],
+        known: int,
         tokenizer: Tokenizer,
         task: DecodeTask,
     ) -> list[tuple[Word, ...]]:
-        """The words of each span. A word that merging moved over a span's edge stays with
-        the span that holds its last token."""
+        """The words of each span that lie behind the first `known` tokens. A word that merging
+        moved over a span's edge stays with the span that holds its last token."""
         text_tokens = [token for span in spans for token in span.tokens]
         num_frames = max(MIN_ALIGNED_FRAMES, min(N_FRAMES, len(task.samples) // HOP_LENGTH))
         alignment = self._backend.align(encoded, tokenizer, text_tokens, num_frames)
@@ -179,10 +195,30 @@ class WindowDecoder(Generic[Encoded]):
         ends = np.cumsum([len(span.tokens) for span in spans])
         last_tokens = np.cumsum([len(timing.tokens) for timing in timings])
         owners = np.searchsorted(ends, last_tokens)
+        new = [
+            (timing, owner)
+            for timing, owner, last in zip(timings, owners, last_tokens, strict=True)
+            if last > known
+        ]
         return [
-            to_words([t for t, owner in zip(timings, owners, strict=True) if owner == index])
+            to_words([timing for timing, owner in new if owner == index])
             for index in range(len(spans))
         ]
+
+
+def _adds_nothing(candidate: Candidate, prompt: Prompt, tokenizer: Tokenizer) -> bool:
+    text_tokens = sum(token < tokenizer.eot for token in candidate.tokens)
+    return bool(text_tokens <= prompt.known(tokenizer))
+
+
+def _behind(spans: Sequence[TokenSpan], known: int) -> list[TokenSpan]:
+    """The spans without their first `known` tokens."""
+    behind: list[TokenSpan] = []
+    for span in spans:
+        if len(span.tokens) > known:
+            behind.append(replace(span, tokens=span.tokens[known:]))
+        known = max(0, known - len(span.tokens))
+    return behind
 
 
 def segment_of(span: TokenSpan, candidate: Candidate, tokenizer: Tokenizer) -> Segment:

@@ -6,19 +6,21 @@ from dataclasses import dataclass
 
 from whisper.tokenizer import Tokenizer
 
-from whisper_serve.engines.base import DecodeTask
+from whisper_serve.engines.base import WINDOW_S, DecodeTask
+from whisper_serve.engines.word_times import SECONDS_PER_FRAME
 
 # Whisper is trained with at most half its text context before <|startoftranscript|>, one
 # place of which is <|startofprev|>.
 MAX_CONTEXT_TOKENS = 223
-MAX_PREFIX_TOKENS = 111
+# Timestamps included; half of what a decode may give.
+MAX_PREFIX_TOKENS = 112
 MAX_HOTWORD_TOKENS = 48
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """`previous` stands behind <|startofprev|>; `start` says language and task; `prefix` is
-    text of the window itself that the decode must begin with."""
+    text of the window itself, with its timestamps, that the decode must begin with."""
 
     previous: tuple[int, ...]
     start: tuple[int, ...]
@@ -27,8 +29,11 @@ class Prompt:
     def tokens(self, tokenizer: Tokenizer) -> list[int]:
         """All of it in the order the decoder reads it."""
         before = [tokenizer.sot_prev, *self.previous] if self.previous else []
-        after = [tokenizer.timestamp_begin, *self.prefix] if self.prefix else []
-        return [*before, *self.start, *after]
+        return [*before, *self.start, *self.prefix]
+
+    def known(self, tokenizer: Tokenizer) -> int:
+        """How many text tokens the prefix has; the others are timestamps."""
+        return sum(token < tokenizer.eot for token in self.prefix)
 
 
 def build_prompt(task: DecodeTask, tokenizer: Tokenizer) -> Prompt:
@@ -40,8 +45,25 @@ def build_prompt(task: DecodeTask, tokenizer: Tokenizer) -> Prompt:
     return Prompt(
         previous=(*hotwords, *context[-room:]),
         start=tuple(tokenizer.sot_sequence),
-        prefix=tuple(_encode(task.prefix, tokenizer)[-MAX_PREFIX_TOKENS:]),
+        prefix=_prefix(task, tokenizer),
     )
+
+
+def _prefix(task: DecodeTask, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Each known stretch between its timestamps; what does not fit is left out at the front."""
+    tokens: list[int] = []
+    for known in reversed(task.prefix):
+        text = _encode(known.text, tokenizer)
+        end = [] if known.end is None else [_timestamp(known.end, tokenizer)]
+        room = MAX_PREFIX_TOKENS - len(tokens) - len(end) - 1
+        if text and room > 0:
+            tokens = [_timestamp(known.start, tokenizer), *text[-room:], *end, *tokens]
+    return tuple(tokens)
+
+
+def _timestamp(time_s: float, tokenizer: Tokenizer) -> int:
+    steps = round(min(max(time_s, 0.0), WINDOW_S) / SECONDS_PER_FRAME)
+    return int(tokenizer.timestamp_begin) + steps
 
 
 def _encode(text: str, tokenizer: Tokenizer) -> list[int]:

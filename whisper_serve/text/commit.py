@@ -15,6 +15,14 @@ from whisper_serve.text.transcript import Segment, Word, words_of
 SAME_WORD_S = 0.4
 # A word that begins nearer to a window's start than this may be the rest of one.
 EDGE_S = 0.1
+# Nobody speaks words that are shorter than this on average: the decode made them up.
+MIN_MEAN_WORD_S = 0.06
+
+
+def is_speakable(segment: Segment) -> bool:
+    """Whether somebody can have spoken the words in their time. Whisper repeats the text
+    before when it is asked about a breath, and the aligner then has no time for it."""
+    return segment.end - segment.start >= MIN_MEAN_WORD_S * (len(segment.words) - 1)
 
 
 def keep_words(segments: Sequence[Segment], first: int, last: int) -> tuple[Segment, ...]:

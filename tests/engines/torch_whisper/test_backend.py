@@ -23,13 +23,14 @@ from whisper_serve.engines.checkpoints import Checkpoint, read_openai_checkpoint
 from whisper_serve.engines.ctranslate2_engine import CTranslate2Backend
 from whisper_serve.engines.decoder import WindowDecoder, mel_of
 from whisper_serve.engines.fallback import Candidate
-from whisper_serve.engines.prompt import Prompt, build_prompt
+from whisper_serve.engines.prompt import MAX_PREFIX_TOKENS, Prompt, build_prompt
 from whisper_serve.engines.torch_whisper.alignment import alignment_heads, compiled_dtw
 from whisper_serve.engines.torch_whisper.backend import TorchBackend
 from whisper_serve.engines.torch_whisper.decoding import SeededSampling
 from whisper_serve.engines.torch_whisper.model import load_model
 from whisper_serve.engines.word_times import SECONDS_PER_FRAME, Alignment
 from whisper_serve.errors import ConfigError, EngineFailed, WeightsError
+from whisper_serve.text.transcript import Known
 
 SMALL = ModelDimensions(
     n_mels=80,
@@ -114,7 +115,8 @@ def tokenizer_of(backend: TorchBackend) -> Tokenizer:
 
 
 def prompt_for(backend: TorchBackend, context: str = "", prefix: str = "") -> Prompt:
-    task = DecodeTask(np.zeros(16_000, np.int16), context=context, prefix=prefix)
+    known = (Known(prefix),) if prefix else ()
+    task = DecodeTask(np.zeros(16_000, np.int16), context=context, prefix=known)
     return build_prompt(task, tokenizer_of(backend))
 
 
@@ -255,9 +257,8 @@ def test_a_decode_begins_with_the_forced_prefix(
         temperature=temperature,
         beam_size=beam_size,
     )
-    forced = (tokenizer_of(noise).timestamp_begin, *prefix)
-    assert decoded.tokens[: len(forced)] == forced
-    assert len(decoded.tokens) > len(forced)
+    assert decoded.tokens[: len(prefix)] == prefix
+    assert len(decoded.tokens) > len(prefix)
     assert decoded.text.startswith("What is known")
 
 
@@ -274,8 +275,17 @@ def test_a_prefix_that_whisper_would_write_itself_changes_nothing(
 
 
 @pytest.mark.weights
+@pytest.mark.parametrize(
+    "known",
+    [
+        (Known("And so, my"),),
+        (Known("And so my fellow Americans,", 0.3, 2.3), Known("Ask not", 3.3)),
+        (Known("And so my fellow Americans,", 0.3, 2.3),),
+    ],
+    ids=["goes on", "two stretches", "a whole stretch"],
+)
 def test_both_backends_treat_a_prefix_alike(
-    tiny_en: TorchBackend, tiny_ctranslate2: Path, jfk: Samples
+    tiny_en: TorchBackend, tiny_ctranslate2: Path, jfk: Samples, known: tuple[Known, ...]
 ) -> None:
     other = CTranslate2Backend(
         tiny_ctranslate2,
@@ -285,9 +295,12 @@ def test_both_backends_treat_a_prefix_alike(
         workers=1,
         threads_per_worker=1,
     )
-    mel, prompt = mel_of(jfk, 80), prompt_for(tiny_en, prefix="And so, my")
-    expected = other.generate(other.encode(mel), prompt, tokenizer_of(tiny_en), 0.0, 1)
-    decoded = generate(tiny_en, mel, prefix="And so, my")
+    tokenizer = tokenizer_of(tiny_en)
+    task = DecodeTask(jfk, prefix=known)
+    mel, prompt = mel_of(jfk, 80), build_prompt(task, tokenizer)
+    expected = other.generate(other.encode(mel), prompt, tokenizer, 0.0, 1)
+    decoded = tiny_en.generate(tiny_en.encode(mel), prompt, tokenizer, 0.0, 1)
+    assert decoded.tokens[: len(prompt.prefix)] == prompt.prefix
     assert decoded.tokens == expected.tokens
     assert decoded.text == expected.text
     assert decoded.avg_logprob == pytest.approx(expected.avg_logprob, rel=1e-2)
@@ -300,7 +313,7 @@ def test_context_prefix_and_decode_fit_in_the_text_context(
     whole = backend_of(noise_of(replace(SMALL, n_text_ctx=448)))
     tokenizer = tokenizer_of(whole)
     decoded = generate(whole, noise_mel, context=context, prefix="within " * 300)
-    assert len(prompt_for(whole, prefix="within " * 300).prefix) == 111
+    assert len(prompt_for(whole, prefix="within " * 300).prefix) == MAX_PREFIX_TOKENS
     assert 112 < len(decoded.tokens) <= 224
     text = [token for token in decoded.tokens if token < tokenizer.eot]
     aligned = whole.align(whole.encode(noise_mel), tokenizer, text, 3000)

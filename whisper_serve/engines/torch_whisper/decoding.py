@@ -34,7 +34,7 @@ class PromptedDecoding(DecodingTask):  # type: ignore[misc]  # whisper has no ty
         beam_size: int,
     ) -> None:
         self._prompt_tokens = tuple(prompt.tokens(tokenizer))
-        n_forced = len(prompt.prefix) + 1 if prompt.prefix else 0
+        n_forced = len(prompt.prefix)
         n_free = model.dims.n_text_ctx // 2 - n_forced
         super().__init__(model, options(tokenizer, temperature, beam_size, n_free))
         self.sample_begin = len(self._prompt_tokens) - n_forced
