@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= config.json
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
+BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
+APT := apt-get -qq -o DPkg::Lock::Timeout=60 -o Acquire::Retries=1 -o Acquire::http::Timeout=20
 
-.PHONY: help serve test check style types clean
+.PHONY: help serve test check style types browser clean
 .DEFAULT_GOAL := help
 
 help: ## Tell what there is
@@ -16,7 +18,7 @@ serve: $(VENV)/runtime ## Start the service and stay in the foreground
 	@$(BIN)/whisper-serve sample sample.wav || true
 	@$(BIN)/whisper-serve serve --config $(CONFIG)
 
-test: style types ## Check style and types, and run all tests
+test: style types browser ## Check style and types, and run all tests
 	$(BIN)/python -m pytest
 
 check: test ## All of the above, and that the installed packages fit each other
@@ -28,6 +30,15 @@ style: $(VENV)/dev
 
 types: $(VENV)/dev
 	$(BIN)/mypy
+
+browser: ## Install Chromium on a Debian that lacks it, for the tests of the page
+	@for name in $(BROWSERS); do ! command -v $$name >/dev/null || exit 0; done; \
+	[ -z "$$WHISPER_SERVE_TEST_BROWSER" ] || exit 0; \
+	root="env"; [ "$$(id -u)" = 0 ] || root="sudo -n env"; \
+	echo "Installing Chromium for the tests of the page."; \
+	{ $$root $(APT) update && $$root DEBIAN_FRONTEND=noninteractive \
+	$(APT) install -y --no-install-recommends chromium fonts-dejavu-core; } >/dev/null 2>&1 \
+	|| echo "Chromium cannot be installed here: the tests of the page will be skipped."
 
 clean: ## Remove what was built; weights in models/ stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -24,9 +24,13 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["whisper_serve", "whisper_serve.*"]),
-    package_data={"whisper_serve": ["py.typed"]},
+    package_data={"whisper_serve": ["py.typed", "web/*"]},
     install_requires=requirements("requirements.txt"),
-    extras_require={"dev": requirements("requirements-dev.txt"), "loadtest": ["locust>=2.47.0"]},
+    extras_require={
+        "dev": requirements("requirements-dev.txt"),
+        "loadtest": ["locust>=2.47.0"],
+        "mic": ["sounddevice>=0.5.6"],
+    },
     entry_points={"console_scripts": ["whisper-serve = whisper_serve.cli:main"]},
     classifiers=[
         "Framework :: FastAPI",

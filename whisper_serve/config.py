@@ -181,7 +181,7 @@ class StreamingConfig(Section):
     )
     max_backlog_s: float = Field(
         120.0,
-        ge=40.0,
+        ge=60.0,
         description="Audio of one stream that may wait to be settled; a stream with more is "
         "closed, 4429.",
     )

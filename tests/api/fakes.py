@@ -82,8 +82,8 @@ def app_with(
 ) -> FastAPI:
     """The application, configured with `settings` by section."""
     config = Config.model_validate({"vad": ALL_IS_SPEECH, **(settings or {})})
-    transcriber = Transcriber(port or FakePort(), config)
-    services = Services(config, transcriber, engines or FakeEngines())
+    port = port or FakePort()
+    services = Services(config, Transcriber(port, config), port, engines or FakeEngines())
     return create_app(services, send_request_id=send_request_id)
 
 

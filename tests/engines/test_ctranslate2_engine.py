@@ -17,7 +17,7 @@ from whisper_serve.engines.ctranslate2_engine import CTranslate2Backend
 from whisper_serve.engines.decoder import MIN_ALIGNED_FRAMES, WindowDecoder, mel_of
 from whisper_serve.engines.word_times import to_words, words_from_alignment
 from whisper_serve.errors import ConfigError, WeightsError
-from whisper_serve.text.transcript import Hypothesis, Known, Segment
+from whisper_serve.text.transcript import Hypothesis, Segment
 
 SPOKEN = "ask not what your country can do for you"
 
@@ -136,16 +136,15 @@ def test_greedy_text_is_faster_whisper_s(
 def test_an_answer_begins_behind_the_forced_prefix(tiny: Decoder, clip: DecodeTask) -> None:
     whole = tiny.decode(clip)
     half = len(whole.words) // 2
-    known = Known("".join(word.text for word in whole.words[:half]), whole.words[0].start)
-    rest = tiny.decode(replace(clip, prefix=(known,)))
+    known = "".join(word.text for word in whole.words[:half])
+    rest = tiny.decode(replace(clip, prefix=known))
     assert words_in(rest.text) == words_in("".join(word.text for word in whole.words[half:]))
     assert rest.words[0].start == pytest.approx(whole.words[half].start, abs=0.2)
 
 
 @pytest.mark.weights
 def test_a_prefix_without_words_asked_for_is_left_out_too(tiny: Decoder, clip: DecodeTask) -> None:
-    known = Known("Ever tried.", 0.0)
-    rest = tiny.decode(replace(clip, prefix=(known,), want_words=False))
+    rest = tiny.decode(replace(clip, prefix="Ever tried.", want_words=False))
     assert words_in(rest.text)[:2] == ["ever", "failed"]
 
 

@@ -21,7 +21,7 @@ from whisper_serve.engines.fallback import Candidate
 from whisper_serve.engines.prompt import Prompt
 from whisper_serve.engines.word_times import Alignment
 from whisper_serve.errors import EngineFailed, InvalidParameter
-from whisper_serve.text.transcript import Hypothesis, Known, Segment
+from whisper_serve.text.transcript import Hypothesis, Segment
 
 MULTILINGUAL = get_tokenizer(multilingual=True, num_languages=99, language="en")
 SPEECH = DecodeTask(np.ones(10 * 16_000, np.int16))
@@ -179,7 +179,7 @@ def test_an_english_only_model_refuses_all_else(changes: dict[str, Any], paramet
 
 def test_context_and_prefix_stand_in_the_prompt() -> None:
     backend = ScriptedBackend()
-    heard(backend, context="before", prefix=(Known("now"),), language="en")
+    heard(backend, context="before", prefix="now", language="en")
     assert control(backend) == [
         "<|startofprev|>",
         "<|startoftranscript|>",
@@ -311,7 +311,7 @@ def test_an_answer_holds_nothing_of_the_known_stretches() -> None:
             *(at(2.0), *text_tokens(" And three."), at(3.0)),
         )
     )
-    known = (Known(" One.", 0.0, 1.0), Known(" Two is", 1.2))
+    known = " One. Two is"
     hypothesis = heard(backend, prefix=known, language="en", samples=np.ones(48_000, np.int16))
     assert [segment.text for segment in hypothesis.segments] == [" new", " And three."]
     assert [word.text for word in hypothesis.words] == [" new", " And", " three."]

@@ -17,7 +17,6 @@ from whisper_serve.engines.prompt import (
     build_prompt,
     suppressed_tokens,
 )
-from whisper_serve.text.transcript import Known
 
 PLAIN = DecodeTask(np.zeros(16_000, np.int16))
 WORDS = " ".join(f"word{number}" for number in range(400))
@@ -32,7 +31,7 @@ def tokenizer(language: str = "en", task: str = "transcribe") -> Tokenizer:
 def prompt_of(
     *, context: str = "", prefix: str = "", hotwords: str = "", language: str = "en"
 ) -> Prompt:
-    task = replace(PLAIN, context=context, prefix=(Known(prefix),), hotwords=hotwords)
+    task = replace(PLAIN, context=context, prefix=prefix, hotwords=hotwords)
     return build_prompt(task, tokenizer(language))
 
 
@@ -97,33 +96,9 @@ def test_hotwords_leave_most_of_the_room_to_the_context() -> None:
 
 def test_a_long_prefix_keeps_its_end() -> None:
     prefix = prompt_of(prefix=WORDS).prefix
-    assert len(prefix) == MAX_PREFIX_TOKENS
+    assert len(prefix) == 1 + MAX_PREFIX_TOKENS
     assert prefix[0] == tokenizer().timestamp_begin
     assert WORDS.endswith(text_of(prefix))
-
-
-def test_known_stretches_stand_between_their_times() -> None:
-    tokens = tokenizer()
-    task = replace(PLAIN, prefix=(Known(" One.", 0.04, 1.2), Known(" And two", 1.5)))
-    begin = tokens.timestamp_begin
-    prompt = build_prompt(task, tokens)
-    one, two = tokens.encode(" One."), tokens.encode(" And two")
-    assert list(prompt.prefix) == [begin + 2, *one, begin + 60, begin + 75, *two]
-    assert prompt.known(tokens) == len(one) + len(two)
-
-
-def test_of_stretches_that_do_not_fit_the_latest_stay() -> None:
-    known = [Known(f" stretch {number}", number, number + 0.5) for number in range(60)]
-    prompt = build_prompt(replace(PLAIN, prefix=tuple(known)), tokenizer())
-    assert len(prompt.prefix) <= MAX_PREFIX_TOKENS
-    assert text_of(prompt.prefix).endswith(" stretch 58 stretch 59")
-
-
-def test_times_beyond_the_window_are_at_its_edge() -> None:
-    tokens = tokenizer()
-    prompt = build_prompt(replace(PLAIN, prefix=(Known("late", -1.0, 99.0),)), tokens)
-    assert prompt.prefix[0] == tokens.timestamp_begin
-    assert prompt.prefix[-1] == tokens.timestamp_begin + 1500
 
 
 @pytest.mark.parametrize(

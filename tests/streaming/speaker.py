@@ -59,7 +59,7 @@ def hear(window: LiveWindow, *, spoken_s: dict[str, float] | None = None) -> Hyp
     """What is said in `window` behind its prefix. `spoken_s`: how long each word is; one that
     the window holds less of is misheard."""
     words = heard_words(window.samples, spoken_s or {})
-    known = "".join(known.text for known in window.prefix).split()
+    known = window.prefix.split()
     said = [word.text.strip() for word in words[: len(known)]]
     assert said == known, f"the window says {said}, its prefix {known}"
     new = words[len(known) :]

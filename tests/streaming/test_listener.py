@@ -203,7 +203,7 @@ def test_a_resumed_stream_asks_for_the_windows_that_were_to_come(
 
 
 def _shape(window: LiveWindow) -> tuple[int, int, str, str]:
-    return window.start, window.end, window.context, "".join(k.text for k in window.prefix)
+    return window.start, window.end, window.context, window.prefix
 
 
 # Nothing that is not speech

@@ -7,6 +7,7 @@ from whisper_serve.streaming.policies import (
     MAX_UTTERANCE_S,
     AgreementPolicy,
     ChunkPolicy,
+    Ending,
     Policy,
     Progress,
     UtterancePolicy,
@@ -49,35 +50,35 @@ def test_each_policy_has_its_time(policy: Policy, before: Progress, then: Progre
 @pytest.mark.parametrize("policy", [ChunkPolicy(5.0, 0.6), UtterancePolicy(0.6)])
 def test_words_within_the_overlap_are_not_final(policy: Policy) -> None:
     said = words("one", "two", "three", "four")
-    assert policy.final_words(said, end_s=2.0, silence_s=0.0) == 2
-    assert policy.final_words([], end_s=2.0, silence_s=0.0) == 0
+    assert policy.final_words(said, Ending(2.0, 0.0)) == 2
+    assert policy.final_words([], Ending(2.0, 0.0)) == 0
 
 
 @pytest.mark.parametrize("policy", [ChunkPolicy(5.0, 0.6), UtterancePolicy(0.6)])
 def test_behind_a_pause_nothing_is_untrusted(policy: Policy) -> None:
-    assert policy.final_words(words("one", "two"), end_s=1.2, silence_s=0.3) == 2
+    assert policy.final_words(words("one", "two"), Ending(1.2, 0.3)) == 2
 
 
 def test_agreement_takes_what_two_hypotheses_in_a_row_agree_on() -> None:
     policy = AgreementPolicy(0.1)
-    assert policy.final_words(words("the", "cat"), 9.0, 0.0) == 0
-    assert policy.final_words(words("the", "hat", "sat"), 9.0, 0.0) == 1
+    assert policy.final_words(words("the", "cat"), Ending(9.0, 0.0)) == 0
+    assert policy.final_words(words("the", "hat", "sat"), Ending(9.0, 0.0)) == 1
     # The one before is now "hat sat".
-    assert policy.final_words(words("hat", "sat", "on"), 9.0, 0.0) == 2
+    assert policy.final_words(words("hat", "sat", "on"), Ending(9.0, 0.0)) == 2
 
 
 def test_agreement_within_the_overlap_is_not_final_yet() -> None:
     policy = AgreementPolicy(0.6)
     policy.remember(words("the", "cat"))
-    assert policy.final_words(words("the", "cat"), end_s=1.0, silence_s=0.0) == 0
-    assert policy.final_words(words("the", "cat"), end_s=1.6, silence_s=0.0) == 2
+    assert policy.final_words(words("the", "cat"), Ending(1.0, 0.0)) == 0
+    assert policy.final_words(words("the", "cat"), Ending(1.6, 0.0)) == 2
 
 
 def test_agreement_starts_anew_behind_what_was_settled_otherwise() -> None:
     policy = AgreementPolicy(0.1)
-    policy.final_words(words("the"), 9.0, 0.0)
+    policy.final_words(words("the"), Ending(9.0, 0.0))
     policy.remember(())
-    assert policy.final_words(words("the"), 9.0, 0.0) == 0
+    assert policy.final_words(words("the"), Ending(9.0, 0.0)) == 0
 
 
 @pytest.mark.parametrize(

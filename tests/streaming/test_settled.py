@@ -7,7 +7,7 @@ from whisper_serve.audio.pcm import to_samples
 from whisper_serve.audio.vad import FRAME_SAMPLES, VadOptions
 from whisper_serve.streaming.settled import CONTEXT_CHARS, MAX_PREFIX_BYTES, Settled
 from whisper_serve.streaming.speech import SpeechMap
-from whisper_serve.text.transcript import Known, Word
+from whisper_serve.text.transcript import Word
 
 NO_PAUSES = SpeechMap(0, VadOptions())
 
@@ -33,20 +33,7 @@ def test_final_words_are_the_prefix_of_the_next_window() -> None:
     settled = Settled()
     settled.add(words(("And", 0.2, 0.4), ("so", 0.5, 0.75)))
     assert settled.until == 12_000
-    assert settled.prefix == (Known(" And so", 0.2, None),)
     assert settled.text == " And so"
-
-
-def test_a_prefix_is_cut_at_sentences_and_pauses() -> None:
-    settled = Settled(until=16_000, window_start=16_000)
-    settled.add(
-        words(("One.", 1.5, 2.0), ("Two", 2.0, 2.25), ("three", 2.25, 2.5), ("Four.", 3.5, 4.0))
-    )
-    assert settled.prefix == (
-        Known(" One.", 0.5, 1.0),
-        Known(" Two three", 1.0, 1.5),
-        Known(" Four.", 2.5, 3.0),
-    )
 
 
 def test_times_never_go_back() -> None:
@@ -106,7 +93,7 @@ def test_forgotten_text_is_no_context_and_no_prefix() -> None:
     settled = Settled(context=" before")
     settled.add(even(3))
     settled.forget_text()
-    assert (settled.whole_context, settled.prefix) == ("", ())
+    assert (settled.whole_context, settled.text) == ("", "")
     assert settled.window_start == settled.until
 
 

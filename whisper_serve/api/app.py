@@ -5,14 +5,19 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from whisper_serve import __version__
+from whisper_serve.api.admission import Admission
+from whisper_serve.api.dialects.routes import dialects_router
 from whisper_serve.api.error_handlers import install_error_handlers
 from whisper_serve.api.middleware import RequestContextMiddleware
 from whisper_serve.api.routes.health import health_router
+from whisper_serve.api.routes.stream import stream_router
 from whisper_serve.api.routes.transcribe import transcribe_router
+from whisper_serve.api.routes.web import web_router
 from whisper_serve.api.services import Services
 
 ENDPOINTS = {
     "POST /transcribe": "a recording in, its text out",
+    "WS /stream": "live audio in, text out while it is spoken",
     "GET /health": "does an engine answer",
     "GET /docs": "this API, described and to try",
 }
@@ -28,10 +33,11 @@ def create_app(services: Services, *, send_request_id: bool = True) -> FastAPI:
     app.add_middleware(RequestContextMiddleware, send_id=send_request_id)
     install_error_handlers(app)
     app.include_router(transcribe_router(services))
+    streaming = services.config.streaming
+    admission = Admission(streaming.max_sessions, streaming.max_sessions_per_client)
+    app.include_router(stream_router(services, admission))
+    app.include_router(dialects_router(services, admission))
     app.include_router(health_router(services))
-
-    @app.get("/", summary="What this is", tags=["health"])
-    async def root() -> dict[str, str | dict[str, str]]:
-        return {"service": "whisper_serve", "version": __version__, "endpoints": ENDPOINTS}
-
+    about = {"service": "whisper_serve", "version": __version__, "endpoints": ENDPOINTS}
+    app.include_router(web_router(about))
     return app

@@ -8,6 +8,7 @@ from typing import Protocol
 from whisper_serve.config import Config
 from whisper_serve.engines.base import EngineInfo, EngineLoad
 from whisper_serve.pipeline import Transcriber
+from whisper_serve.ports import Transcribes
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,9 @@ class ChecksEngines(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """`engines` and `transcriber` reach the same replicas."""
+    """`transcriber`, `port` and `engines` reach the same replicas."""
 
     config: Config
     transcriber: Transcriber
+    port: Transcribes
     engines: ChecksEngines

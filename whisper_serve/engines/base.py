@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from whisper_serve.text.transcript import Hypothesis, Known
+from whisper_serve.text.transcript import Hypothesis
 
 SAMPLE_RATE = 16_000
 WINDOW_S = 30.0
@@ -59,8 +59,8 @@ class DecodeTask:
 
     `samples`: int16 at 16 kHz, shape (n,), 0 < n <= 480,000 (30 s).
     `context`: text that was spoken before the window, never words inside it.
-    `prefix`: what is said at the very start of the window, in order; the decode has to begin
-    with it, and the answer begins behind it. Only the last may go on.
+    `prefix`: what is said at the very start of the window; the decode has to begin with it,
+    and the answer begins behind it.
     `timeout_s`: seconds from `submit` after which nobody waits for the answer any more.
     """
 
@@ -68,7 +68,7 @@ class DecodeTask:
     language: str | None = None
     task: Task = "transcribe"
     context: str = ""
-    prefix: tuple[Known, ...] = ()
+    prefix: str = ""
     hotwords: str = ""
     temperature: TemperaturePolicy = field(default_factory=TemperaturePolicy)
     beam_size: int = 1

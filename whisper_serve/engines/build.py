@@ -15,7 +15,6 @@ from whisper_serve.engines.base import SAMPLE_RATE, DecodeTask, Engine, Temperat
 from whisper_serve.engines.decoder import WindowDecoder
 from whisper_serve.engines.threaded import ThreadedEngine
 from whisper_serve.engines.weights import Kind, Source, Weights, ensure_weights
-from whisper_serve.text.transcript import Known
 
 if TYPE_CHECKING:
     from whisper_serve.engines.ctranslate2_engine import CTranslate2Backend
@@ -85,7 +84,7 @@ def warm_up_task() -> DecodeTask:
     """A window that takes every step, which is slow the first time: its prefix is text even
     where the model hears silence, and so its words are aligned."""
     policy = TemperaturePolicy(temperatures=(0.0,), no_speech_threshold=1.0)
-    return DecodeTask(np.zeros(SAMPLE_RATE, np.int16), prefix=(Known("Hello"),), temperature=policy)
+    return DecodeTask(np.zeros(SAMPLE_RATE, np.int16), prefix="Hello", temperature=policy)
 
 
 def _decoder(options: EngineOptions, weights: Weights) -> WindowDecoder[Any]:

@@ -112,9 +112,8 @@ class WindowDecoder(Generic[Encoded]):
         )
         segments: tuple[Segment, ...] = ()
         if not is_silence(candidate, task.temperature):
-            spans = split_at_timestamps(candidate.tokens, tokenizer, task.duration_s)
             known = prompt.known(tokenizer)
-            segments = self._segments(encoded, candidate, spans, known, tokenizer, task)
+            segments = self._segments(encoded, candidate, known, tokenizer, task)
         stats = DecodeStats(
             encoded_s=encoded_at - began,
             decoded_s=time.monotonic() - encoded_at,
@@ -162,12 +161,12 @@ class WindowDecoder(Generic[Encoded]):
         self,
         encoded: Encoded,
         candidate: Candidate,
-        spans: Sequence[TokenSpan],
         known: int,
         tokenizer: Tokenizer,
         task: DecodeTask,
     ) -> tuple[Segment, ...]:
         """The segments behind the first `known` text tokens, which are the forced prefix."""
+        spans = split_at_timestamps(candidate.tokens, tokenizer, task.duration_s)
         new_spans = _behind(spans, known)
         segments = [segment_of(span, candidate, tokenizer) for span in new_spans]
         if task.want_words and spans:

@@ -21,7 +21,7 @@ class Ingress:
         configure_logging(config.logging, "ingress")
         SileroVad()  # loads the network now rather than in the first request
         client = ReplicaClient(asr)
-        self._services = Services(config, Transcriber(client, config), client)
+        self._services = Services(config, Transcriber(client, config), client, client)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         # Serve's proxy sends the request's id back by itself.

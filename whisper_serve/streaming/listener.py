@@ -28,11 +28,11 @@ from whisper_serve.audio.pcm import SAMPLE_RATE, Samples, seconds, to_samples
 from whisper_serve.audio.vad import FRAME_SAMPLES, VadOptions
 from whisper_serve.streaming.buffer import SampleBuffer
 from whisper_serve.streaming.messages import KnownWord, ResumePoint
-from whisper_serve.streaming.policies import Policy, Progress
+from whisper_serve.streaming.policies import Ending, Policy, Progress
 from whisper_serve.streaming.settled import Settled
 from whisper_serve.streaming.speech import SpeechMap
 from whisper_serve.text.commit import is_speakable
-from whisper_serve.text.transcript import Hypothesis, Known, Segment, Word, words_of
+from whisper_serve.text.transcript import Hypothesis, Segment, Word, words_of
 
 # Longer pauses divide the stream.
 MAX_PAUSE_S = 2.0
@@ -55,8 +55,6 @@ MIN_PROGRESS_S = 0.1
 MAX_CONTEXT_TEMPERATURE = 0.5
 # A language holds once it is likely in a window of this length, or beyond doubt in any.
 CERTAIN_LANGUAGE, LANGUAGE_S, BEYOND_DOUBT = 0.5, 5.0, 0.9
-# How much more audio there must be until a window that failed is tried again.
-RETRY_S = 1.0
 
 Probabilities = npt.NDArray[np.float32]
 
@@ -95,7 +93,7 @@ class LiveWindow:
     start: int
     samples: Samples = field(repr=False)
     context: str
-    prefix: tuple[Known, ...]
+    prefix: str
     language: str | None
     final: bool
     settles: bool
@@ -138,7 +136,7 @@ class LiveListener:
         self.policy = policy
         self.use_context = use_context
         self.language = language
-        self._reach = to_samples(reach_s)
+        self._reach_s = reach_s
         self._vad = vad
         resume = resume or ResumePoint(committed_until=0.0)
         origin = to_samples(resume.committed_until)
@@ -157,9 +155,9 @@ class LiveListener:
         self._asked: LiveWindow | None = None
         self._partial: LiveWindow | None = None
         self._partial_end = 0
-        self._failed_at: int | None = None
         self._flush_at: int | None = None
-        self._again = False
+        # To be asked for before anything else.
+        self._again: LiveWindow | None = None
         self._numbers = 0
 
     # What goes in
@@ -187,16 +185,20 @@ class LiveListener:
             return Outcome((), self._before_skipped(words_of(spoken), window))
         if self._asked is None or window.number != self._asked.number:
             return None
-        self._asked = self._failed_at = None
+        self._asked = None
         self._learn_language(hypothesis, window)
         return self._settle(window, spoken)
 
-    def fail(self, window: LiveWindow) -> None:
-        """The engine could not answer; audio for final text is heard again with what follows."""
+    def fail(self, window: LiveWindow) -> bool:
+        """The engine could not answer; a window for final text will be asked for again.
+        Returns whether anybody waited for it."""
         if self._partial is not None and window.number == self._partial.number:
             self._partial = None
-        if self._asked is not None and window.number == self._asked.number:
-            self._asked, self._failed_at = None, self._buffer.end
+            return True
+        if self._asked is None or window.number != self._asked.number:
+            return False
+        self._asked, self._again = None, window
+        return True
 
     def reset(self) -> None:
         """Drop what is not final, forget all text."""
@@ -259,23 +261,15 @@ class LiveListener:
     # The walk
 
     def _next_final(self) -> LiveWindow | None:
-        if self._failed_at is not None and not self._may_try_again():
-            return None
-        if self._again:
-            self._again = False
-            return self._window(self._decoded, settles=True, fresh=True)
+        if self._again is not None:
+            again, self._again = self._again, None
+            return again
         while (window := self._due()) is None and self._probabilities:
             self._step(self._probabilities.popleft())
         if window is None and self._flush_at is not None:
             window = self._flush(self._flush_at)
         self._buffer.drop_before(self._audio_from())
         return window
-
-    def _may_try_again(self) -> bool:
-        assert self._failed_at is not None
-        return self._flush_at is not None or self._buffer.end - self._failed_at >= to_samples(
-            RETRY_S
-        )
 
     def _step(self, probability: float) -> None:
         self._speech.push(probability)
@@ -352,7 +346,7 @@ class LiveListener:
             start=start,
             samples=self._buffer.slice(start, min(end, self._buffer.end)),
             context=context if self.use_context else "",
-            prefix=() if fresh else settled.prefix,
+            prefix="" if fresh else settled.text,
             language=self.language or self._found_language,
             final=final,
             settles=settles,
@@ -366,8 +360,7 @@ class LiveListener:
         words = self._before_skipped(words_of(spoken), window)
         count = len(words)
         if not window.settles:
-            silence_s = seconds(max(0, window.end - self._speech.silent_from))
-            count = self.policy.final_words(words, seconds(window.end), silence_s)
+            count = self.policy.final_words(words, self._ending(window))
         final = self._settled.add(words[:count])
         self._decoded = max(self._decoded, window.end)
         if any(s.temperature > MAX_CONTEXT_TEMPERATURE for s in spoken):
@@ -376,15 +369,20 @@ class LiveListener:
         missed = self._missed(window)
         progress = self._settled.until - before >= to_samples(MIN_PROGRESS_S)
         if window.settles:
-            self._again = missed and (progress or not window.fresh)
-            if not self._again:
+            if missed and (progress or not window.fresh):
+                self._again = self._window(self._decoded, settles=True, fresh=True)
+            else:
                 self._end_window(window)
         elif missed and not words and not window.fresh:
             # Nothing was heard where there is speech: let the next window begin behind it.
             self._settled.start_window_at(self._settled.until)
-        self._settled.move_window(self._speech, self._reach)
+        self._settled.move_window(self._speech, self._reach())
         self._speech.forget_before(self._audio_from())
         return Outcome(final, self._tail)
+
+    def _ending(self, window: LiveWindow) -> Ending:
+        silence = max(0, window.end - self._speech.silent_from)
+        return Ending(seconds(window.end), seconds(silence))
 
     def _missed(self, window: LiveWindow) -> bool:
         unheard = self._speech.speech_between(self._settled.until, window.end)
@@ -406,8 +404,8 @@ class LiveListener:
         self._settled.until = max(self._settled.until, position)
         self._settled.start_window_at(self._settled.until)
         self._decoded = max(self._decoded, self._settled.until)
-        self._in_stretch = self._again = False
-        self._asked = self._partial = self._failed_at = None
+        self._in_stretch, self._again = False, None
+        self._asked = self._partial = None
         self._tail = ()
         self.policy.remember(())
 
@@ -428,6 +426,11 @@ class LiveListener:
         enough = CERTAIN_LANGUAGE if window.duration_s >= LANGUAGE_S else BEYOND_DOUBT
         if hypothesis.language_probability >= enough:
             self._found_language = hypothesis.language
+
+    def _reach(self) -> int:
+        """How far a window may reach back so that what comes will have room behind it."""
+        room_s = MAX_WINDOW_S - self.policy.room_s
+        return to_samples(max(0.0, min(self._reach_s, room_s)))
 
     def _audio_from(self) -> int:
         """The first sample that may still be needed, on the grid of frames."""

@@ -30,7 +30,7 @@ PROTOCOL = 1
 PolicyName = Literal["chunk", "agreement", "utterance"]
 Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "container"]
 # What cannot change once audio flows.
-FIXED = ("encoding", "sample_rate", "channels", "resume")
+FIXED = ("encoding", "sample_rate", "channels", "vad", "resume")
 
 MAX_PROMPT_CHARS = 4_000
 MAX_HOTWORDS_CHARS = 1_000
@@ -394,7 +394,7 @@ def _named(kind: object, rest: Mapping[str, Any]) -> ClientMessage:
 
 def _refusal(exc: ValidationError) -> InvalidParameter:
     error = exc.errors()[0]
-    name = ".".join(str(part) for part in error["loc"])
+    name = ".".join(str(part)[:40] for part in error["loc"])
     reason = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         return InvalidParameter(name, f"unknown key; known: {', '.join(StreamConfig.model_fields)}")

@@ -17,6 +17,8 @@ from whisper_serve.text.transcript import Word
 # Silence after which the words before it are whole, whatever follows.
 SETTLED_PAUSE_S = 0.3
 AGREEMENT_STEP_S = 1.0
+# Hypotheses hardly disagree for longer.
+AGREEMENT_ROOM_S = 8.0
 UTTERANCE_PAUSE_S = 0.6
 MAX_UTTERANCE_S = 15.0
 
@@ -32,16 +34,29 @@ class Progress:
     silence_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a window ends: at `end_s` of the stream, the last `silence_s` of which nobody
+    speaks."""
+
+    end_s: float
+    silence_s: float = 0.0
+
+
 class Policy(Protocol):
     """Decides for one stream."""
+
+    @property
+    def room_s(self) -> float:
+        """How long the audio behind the final text may become, as a rule."""
+        ...
 
     def is_due(self, progress: Progress) -> bool:
         """Whether a window that ends now should be decoded for final text."""
         ...
 
-    def final_words(self, words: Sequence[Word], end_s: float, silence_s: float) -> int:
-        """How many of the first `words` are final; their window ends at `end_s`, the last
-        `silence_s` seconds of which nobody speaks."""
+    def final_words(self, words: Sequence[Word], ending: Ending) -> int:
+        """How many of the first `words` of a window are final."""
         ...
 
     def remember(self, tail: Sequence[Word]) -> None:
@@ -49,12 +64,16 @@ class Policy(Protocol):
         ...
 
 
-def trusted(words: Sequence[Word], end_s: float, silence_s: float, overlap_s: float) -> int:
+def trusted(words: Sequence[Word], ending: Ending, overlap_s: float) -> int:
     """How many words end before the window's last `overlap_s` seconds; all when these are
     silence, because then nothing was cut off."""
-    if silence_s >= min(SETTLED_PAUSE_S, overlap_s):
+    if ending.silence_s >= min(SETTLED_PAUSE_S, overlap_s):
         return len(words)
-    whole = [number for number, word in enumerate(words, 1) if word.end <= end_s - overlap_s]
+    return _before(words, ending.end_s - overlap_s)
+
+
+def _before(words: Sequence[Word], cut_s: float) -> int:
+    whole = [number for number, word in enumerate(words, 1) if word.end <= cut_s]
     return whole[-1] if whole else 0
 
 
@@ -64,11 +83,15 @@ class ChunkPolicy:
     def __init__(self, chunk_s: float, overlap_s: float) -> None:
         self._chunk_s, self._overlap_s = chunk_s, overlap_s
 
+    @property
+    def room_s(self) -> float:
+        return self._chunk_s + self._overlap_s
+
     def is_due(self, progress: Progress) -> bool:
         return progress.new_s >= self._chunk_s and progress.new_speech_s > 0
 
-    def final_words(self, words: Sequence[Word], end_s: float, silence_s: float) -> int:
-        return trusted(words, end_s, silence_s, self._overlap_s)
+    def final_words(self, words: Sequence[Word], ending: Ending) -> int:
+        return trusted(words, ending, self._overlap_s)
 
     def remember(self, tail: Sequence[Word]) -> None:
         """The rule looks at one window alone."""
@@ -81,11 +104,15 @@ class AgreementPolicy:
         self._overlap_s = overlap_s
         self._before: tuple[Word, ...] = ()
 
+    @property
+    def room_s(self) -> float:
+        return AGREEMENT_ROOM_S
+
     def is_due(self, progress: Progress) -> bool:
         return progress.new_s >= AGREEMENT_STEP_S and progress.new_speech_s > 0
 
-    def final_words(self, words: Sequence[Word], end_s: float, silence_s: float) -> int:
-        count = min(agreed(self._before, words), trusted(words, end_s, silence_s, self._overlap_s))
+    def final_words(self, words: Sequence[Word], ending: Ending) -> int:
+        count = min(agreed(self._before, words), trusted(words, ending, self._overlap_s))
         self._before = tuple(words[count:])
         return count
 
@@ -99,13 +126,17 @@ class UtterancePolicy:
     def __init__(self, overlap_s: float) -> None:
         self._overlap_s = overlap_s
 
+    @property
+    def room_s(self) -> float:
+        return MAX_UTTERANCE_S + self._overlap_s
+
     def is_due(self, progress: Progress) -> bool:
         if progress.new_speech_s <= 0:
             return False
         return progress.silence_s >= UTTERANCE_PAUSE_S or progress.new_s >= MAX_UTTERANCE_S
 
-    def final_words(self, words: Sequence[Word], end_s: float, silence_s: float) -> int:
-        return trusted(words, end_s, silence_s, self._overlap_s)
+    def final_words(self, words: Sequence[Word], ending: Ending) -> int:
+        return trusted(words, ending, self._overlap_s)
 
     def remember(self, tail: Sequence[Word]) -> None:
         """The rule looks at one window alone."""

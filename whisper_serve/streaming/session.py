@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from whisper_serve.audio.pcm import Samples, seconds
 from whisper_serve.audio.vad import SpeechDetector, VadOptions
-from whisper_serve.errors import InvalidMessage, InvalidRequest, WhisperServeError
+from whisper_serve.errors import InvalidMessage, WhisperServeError
 from whisper_serve.streaming.listener import (
     AlwaysSpeech,
     LiveListener,
@@ -140,9 +140,6 @@ class StreamSession:
             resume=config.resume,
         )
         self._began = self._listener.received
-        resume = config.resume
-        # Whether there is text before this connection's.
-        self._goes_on = resume is not None and bool(resume.context or resume.words)
         self._events = SpeechEvents(self._began, options.vad)
         self._statistics = Statistics()
         self._text: list[str] = []
@@ -208,8 +205,7 @@ class StreamSession:
 
     def receive_failure(self, window: LiveWindow, error: WhisperServeError) -> None:
         """A window could not be decoded. Its audio is not lost: it is heard with what follows."""
-        self._listener.fail(window)
-        if not window.final:
+        if not self._listener.fail(window) or not window.final:
             return
         self._statistics.errors += 1
         if self._ended:
@@ -270,8 +266,6 @@ class StreamSession:
     # In between
 
     def _configure(self, config: StreamConfig) -> None:
-        if config.vad != self._config.vad:
-            raise InvalidRequest("vad: it cannot change within a stream")
         changed = {"policy", "chunk_duration", "overlap"}
         if config.model_dump(include=changed) != self._config.model_dump(include=changed):
             self._listener.policy = make_policy(config)
@@ -285,7 +279,7 @@ class StreamSession:
 
     def _finalize(self, outcome: Outcome, hypothesis: Hypothesis, processing_s: float) -> None:
         text = "".join(word.text for word in outcome.final)
-        if not self._text and not self._goes_on:
+        if not self._text and self._config.resume is None:
             text = text.lstrip()
         self._text.append(text)
         self._words += len(outcome.final)

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from whisper_serve.audio.pcm import SAMPLE_RATE, seconds, to_samples
-from whisper_serve.streaming.speech import MIN_PAUSE_S, SpeechMap
-from whisper_serve.text.transcript import Known, Word
+from whisper_serve.streaming.speech import SpeechMap
+from whisper_serve.text.transcript import Word
 
 # As much text before a window as leaves room for the client's prompt.
 CONTEXT_CHARS = 700
 # Of text that is forced, in UTF-8: the engine takes 111 tokens, which may be one for 2.5 bytes.
-MAX_PREFIX_BYTES = 260
-SENTENCE_ENDS = (".", "?", "!", "。", "？", "！")
+MAX_PREFIX_BYTES = 400
 
 
 @dataclass(slots=True)
@@ -32,22 +31,6 @@ class Settled:
     @property
     def text(self) -> str:
         return "".join(word.text for word in self.words)
-
-    @property
-    def prefix(self) -> tuple[Known, ...]:
-        """The words as Whisper would have written them: in stretches, with their times in the
-        window. Without times inside it, a decode takes them for one long stretch and stops
-        at its end."""
-        stretches = _stretches(self.words)
-        start_s = self.window_start / SAMPLE_RATE
-        return tuple(
-            Known(
-                "".join(word.text for word in words),
-                words[0].start - start_s,
-                words[-1].end - start_s if number < len(stretches) or _is_end(words[-1]) else None,
-            )
-            for number, words in enumerate(stretches, 1)
-        )
 
     @property
     def whole_context(self) -> str:
@@ -93,21 +76,6 @@ class Settled:
     def _bytes_from(self, position: int) -> int:
         words = (w for w in self.words if (w.start + w.end) / 2 * SAMPLE_RATE >= position)
         return sum(len(word.text.encode()) for word in words)
-
-
-def _stretches(words: Sequence[Word]) -> list[list[Word]]:
-    """`words` cut at the ends of sentences and at pauses."""
-    stretches: list[list[Word]] = []
-    for word in words:
-        last = stretches[-1][-1] if stretches else None
-        if last is None or _is_end(last) or word.start - last.end >= MIN_PAUSE_S:
-            stretches.append([])
-        stretches[-1].append(word)
-    return stretches
-
-
-def _is_end(word: Word) -> bool:
-    return word.text.rstrip().endswith(SENTENCE_ENDS)
 
 
 def _tail(text: str) -> str:

@@ -63,15 +63,6 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """Text at the start of a window that is known already; without `end` it goes on."""
-
-    text: str
-    start: float = 0.0
-    end: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class DecodeStats:
     """What a decode cost: seconds, and GiB of GPU memory in use (0 on a CPU)."""
 

@@ -1,0 +1,111 @@
+"""A stream's WebSocket from the handshake to the close, whatever is spoken on it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from fastapi import WebSocket, WebSocketDisconnect
+from starlette.responses import JSONResponse
+
+from whisper_serve.api.admission import Admission
+from whisper_serve.api.live import MAX_FRAME_BYTES, Timing, converse
+from whisper_serve.api.peer import Peer, PeerGone
+from whisper_serve.api.schemas import TranscriptionOut
+from whisper_serve.api.services import Services
+from whisper_serve.errors import FrameTooBig, Overloaded, TooManyStreams, WhisperServeError
+from whisper_serve.observability.context import bound_request_id
+
+logger = logging.getLogger(__name__)
+
+# Text is read by the JSON parser at once; the largest that makes sense has a tenth of this.
+MAX_TEXT_CHARS = 1 << 18
+# What servers raise when the client is not there any more.
+GONE = (WebSocketDisconnect, RuntimeError, OSError)
+
+
+class Connection:
+    """The frames of a WebSocket that was accepted."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+
+    async def receive(self) -> str | bytes | None:
+        """The next frame, None when the client is gone. Raises `FrameTooBig`."""
+        message = await self._socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return None
+        data: bytes | None = message.get("bytes")
+        text: str = message.get("text") or ""
+        for frame, limit in ((data or b"", MAX_FRAME_BYTES), (text, MAX_TEXT_CHARS)):
+            if len(frame) > limit:
+                raise FrameTooBig(limit)
+        return text if data is None else bytes(data)
+
+    async def send(self, text: str) -> None:
+        """Raises `PeerGone`."""
+        try:
+            await self._socket.send_text(text)
+        except GONE as exc:
+            raise PeerGone from exc
+
+
+async def serve(
+    socket: WebSocket,
+    make_peer: Callable[[Connection], Peer],
+    *,
+    services: Services,
+    admission: Admission,
+    timing: Timing,
+) -> None:
+    """Admit the client, or refuse it with an HTTP answer; then serve its stream."""
+    session_id = uuid.uuid4().hex
+    with bound_request_id(session_id), ExitStack() as place:
+        try:
+            place.enter_context(admission.admit(client_of(socket)))
+        except (Overloaded, TooManyStreams) as exc:
+            await deny(socket, exc, session_id)
+            return
+        try:
+            await socket.accept()
+        except GONE:
+            return
+        code = await converse(
+            make_peer(Connection(socket)),
+            config=services.config,
+            port=services.port,
+            session_id=session_id,
+            timing=timing,
+        )
+        if code is not None:
+            await _close(socket, code, timing.last_words_s)
+
+
+async def _close(socket: WebSocket, code: int, timeout_s: float) -> None:
+    try:
+        # A client that does not read lets nothing more through.
+        await asyncio.wait_for(socket.close(code), timeout_s)
+    except (*GONE, asyncio.TimeoutError):
+        logger.debug("the client was gone before its stream was closed")
+
+
+async def deny(socket: WebSocket, exc: WhisperServeError, request_id: str) -> None:
+    """Refuse the handshake with an HTTP answer in the shape of REST errors."""
+    body = TranscriptionOut.failure(
+        error=str(exc), code=exc.code, latency_s=0.0, request_id=request_id
+    )
+    headers = {}
+    if isinstance(exc, (Overloaded, TooManyStreams)):
+        headers["Retry-After"] = str(math.ceil(exc.retry_after_s))
+    try:
+        await socket.send_denial_response(JSONResponse(body.model_dump(), exc.http_status, headers))
+    except GONE:
+        logger.debug("the client was gone before it was refused")
+
+
+def client_of(socket: WebSocket) -> str:
+    return socket.client.host if socket.client else ""

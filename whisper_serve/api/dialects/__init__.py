@@ -1,0 +1,1 @@
+"""Live streams in the words of earlier systems; see `docs/dialects.md`."""
