@@ -181,7 +181,15 @@ def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"{__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["models"], ["fly"], ["models", "pull"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *([], ["models"], ["fly"], ["models", "pull"], ["transcribe"], ["stream"]),
+        ["stream", "talk.wav", "--mic"],
+        ["stream", "-", "--policy", "eager"],
+        ["transcribe", "talk.wav", "--format", "doc"],
+    ],
+)
 def test_an_incomplete_command_tells_how_it_is_used(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,6 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_models(commands)
     _add_sample(commands)
+    _add_transcribe(commands)
+    _add_stream(commands)
     return parser
 
 
@@ -66,6 +68,61 @@ def _add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     sample = commands.add_parser("sample", help="fetch a short recording to try the service with")
     sample.add_argument("path", metavar="PATH", type=Path, nargs="?", default=Path("sample.wav"))
     sample.set_defaults(run=_fetch_sample)
+
+
+def _add_transcribe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("transcribe", help="transcribe files with a running service")
+    command.add_argument("files", metavar="FILE", type=Path, nargs="+")
+    command.add_argument(
+        "--output-dir",
+        type=Path,
+        metavar="DIR",
+        help="write one file for each FILE there (default: all to the standard output)",
+    )
+    command.add_argument(
+        "--word-timestamps", action="store_true", help="word times, for --format json"
+    )
+    _add_client(command)
+    command.set_defaults(run=_transcribe)
+
+
+def _add_stream(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("stream", help="transcribe live audio with a running service")
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "source", metavar="FILE", nargs="?", help="a recording, or - for raw audio from a pipe"
+    )
+    source.add_argument("--mic", action="store_true", help="record until Ctrl+C")
+    command.add_argument("--device", metavar="NAME", help="microphone (default: the system's)")
+    command.add_argument("--realtime", action="store_true", help="send as fast as it is spoken")
+    command.add_argument("--policy", choices=["chunk", "agreement", "utterance"])
+    command.add_argument("--chunk-duration", type=float, metavar="SECONDS")
+    command.add_argument("--overlap", type=float, metavar="SECONDS")
+    command.add_argument(
+        "--encoding",
+        choices=["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "container"],
+        help="of raw audio (default: pcm_s16le)",
+    )
+    command.add_argument("--sample-rate", type=int, metavar="HZ", help="(default: 16000)")
+    command.add_argument("--channels", type=int, choices=[1, 2], help="(default: 1)")
+    command.add_argument(
+        "--give-up-after",
+        type=float,
+        metavar="SECONDS",
+        default=60.0,
+        help="time to try to connect again (default: %(default)s)",
+    )
+    _add_client(command)
+    command.set_defaults(run=_stream)
+
+
+def _add_client(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--url", default="http://127.0.0.1:8000", help="the service (default: %(default)s)"
+    )
+    parser.add_argument("--format", choices=["text", "json", "srt", "vtt"], default="text")
+    parser.add_argument("--language", help="code or English name (default: detect it)")
+    parser.add_argument("--task", choices=["transcribe", "translate"], default="transcribe")
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -123,6 +180,18 @@ def _fetch_sample(options: argparse.Namespace) -> int:
     fetch_sample(options.path, progress=True)
     print(options.path)  # noqa: T201
     return 0
+
+
+def _transcribe(options: argparse.Namespace) -> int:
+    from whisper_serve.client.cli import transcribe  # noqa: PLC0415
+
+    return transcribe(options)
+
+
+def _stream(options: argparse.Namespace) -> int:
+    from whisper_serve.client.cli import stream  # noqa: PLC0415
+
+    return stream(options)
 
 
 def _model_config(options: argparse.Namespace) -> ModelConfig:

@@ -1,0 +1,40 @@
+"""What a caller may choose, as types: the names and meanings are those of the service."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+from whisper_serve.streaming.messages import Encoding, PolicyName
+
+Task = Literal["transcribe", "translate"]
+
+
+class TranscribeOptions(TypedDict, total=False):
+    """Parameters of `POST /transcribe`; see `docs/rest.md`."""
+
+    language: str | None
+    task: Task
+    prompt: str
+    hotwords: str
+    word_timestamps: bool
+    temperature: float
+    use_context: bool
+
+
+class StreamOptions(TypedDict, total=False):
+    """Keys of the configuration of `/stream`; see `docs/protocol.md`."""
+
+    language: str | None
+    task: Task
+    policy: PolicyName
+    chunk_duration: float
+    overlap: float
+    use_context: bool
+    interim: bool
+    word_timestamps: bool
+    vad: bool
+    prompt: str
+    hotwords: str
+    encoding: Encoding
+    sample_rate: int
+    channels: int
