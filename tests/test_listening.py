@@ -29,7 +29,6 @@ from whisper_serve.listening import (
     Heard,
     Listener,
 )
-from whisper_serve.text.commit import is_speakable
 from whisper_serve.text.transcript import Hypothesis, Segment, Word
 
 Mode = Literal["in sequence", "side by side"]
@@ -481,14 +480,6 @@ def test_words_that_nobody_can_speak_in_their_time_are_left_out() -> None:
     spoken = [Word(" a", 0, 2, 1.0), Word(" b", 2, 3.9, 1.0)]
     heard, _ = hear(truth, hypothesis_of(spoken, made_up))
     assert texts_in(heard) == [" a", " b"]
-
-
-@pytest.mark.parametrize(
-    ("words", "time_s", "speakable"), [(1, 0.0, True), (6, 0.4, True), (6, 0.2, False)]
-)
-def test_speech_takes_time(words: int, time_s: float, speakable: bool) -> None:
-    parts = [Word(" a", time_s * n / words, time_s * (n + 1) / words, 1.0) for n in range(words)]
-    assert is_speakable(Segment(0, 0, "").with_words(parts)) is speakable
 
 
 any_words = st.lists(

@@ -194,7 +194,7 @@ class StreamingConfig(Section):
         10.0, gt=0, description="How far audio may run ahead of the clock when `pace` is realtime."
     )
     reach_s: float = Field(
-        12.0,
+        20.0,
         ge=0,
         le=20,
         description="How far a window reaches back over final text, which its decode is forced "

@@ -16,7 +16,7 @@ from whisper_serve.audio.pcm import Samples, to_samples
 from whisper_serve.audio.windows import Window, WindowCutter
 from whisper_serve.engines.base import DecodeTask
 from whisper_serve.ports import Transcribes
-from whisper_serve.text.commit import EDGE_S, commit, drop_heard, is_speakable, keep_words
+from whisper_serve.text.commit import EDGE_S, commit, drop_heard, keep_words, speakable
 from whisper_serve.text.transcript import Hypothesis, Segment, text_of, words_of
 
 # About 170 tokens, which leaves room for the client's prompt in the 223 that Whisper takes.
@@ -129,7 +129,7 @@ class Listener:
         """One decode. It keeps words up to the window's cut and resumes there, or behind the
         last word when speech was left unheard."""
         hypothesis = await self._ask(window, context, language)
-        spoken = [segment for segment in hypothesis.segments if is_speakable(segment)]
+        spoken = speakable(hypothesis.segments)
         segments = [segment.shifted(window.start_s) for segment in spoken]
         final = self._final(window, segments)
         return Heard(

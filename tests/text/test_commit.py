@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisper_serve.text.commit import SAME_WORD_S, commit, drop_heard, keep_words
+from whisper_serve.text.commit import SAME_WORD_S, commit, drop_heard, keep_words, speakable
 from whisper_serve.text.transcript import Segment, Word, text_of, words_of
 
 
@@ -134,3 +134,36 @@ def test_a_word_at_the_windows_edge_that_nobody_knows_is_kept() -> None:
 def test_without_words_on_one_side_there_is_nothing_to_drop() -> None:
     assert drop_heard([], HEARD, 0.0) == tuple(HEARD)
     assert drop_heard(HEARD, [], 0.0) == ()
+
+
+# Speech takes time
+
+
+@pytest.mark.parametrize(
+    ("words", "time_s", "kept"), [(1, 0.0, 1), (2, 0.0, 0), (6, 0.4, 6), (6, 0.2, 0)]
+)
+def test_a_segment_without_time_for_its_words_is_left_out(
+    words: int, time_s: float, kept: int
+) -> None:
+    each_s = time_s / words
+    segment = segment_of(*(("word", n * each_s, (n + 1) * each_s) for n in range(words)))
+    assert len(words_of(speakable([segment]))) == kept
+
+
+def test_a_sentence_that_was_written_twice_is_kept_once() -> None:
+    rushed = [(text, 1.5, 1.5) for text in ("Never", "tried,", "ever", "failed.")]
+    real = [("Never", 1.5, 1.8), ("tried,", 1.8, 2.2), ("ever", 2.3, 2.6), ("failed.", 2.6, 3.0)]
+    before = ("again.", 1.0, 1.5)
+    assert texts(speakable([segment_of(before, *rushed, *real)])) == texts(
+        [segment_of(before, *real)]
+    )
+
+
+def test_a_few_words_in_no_time_are_the_aligner_s_matter() -> None:
+    segment = segment_of(("and", 1.0, 1.0), ("of", 1.0, 1.0), ("the", 1.0, 1.3), ("cat", 1.3, 2.0))
+    assert speakable([segment]) == (segment,)
+
+
+def test_segments_without_word_times_stay() -> None:
+    segments = (Segment(0.0, 1.0, " text"),)
+    assert speakable(segments) == segments

@@ -51,27 +51,8 @@ def build_app(arguments: AppArguments) -> Application:
 
 def make_app(config: Config, plan: Plan, build: EngineBuilder = build_engine) -> Application:
     """The application as configured; `build` makes the engine in each replica."""
-    options = engine_options(config, plan)
-    asr = (
-        serve.deployment(WhisperASR)
-        .options(
-            num_replicas=plan.replicas,
-            ray_actor_options={
-                "num_cpus": plan.cpus_per_replica,
-                "num_gpus": plan.gpus_per_replica,
-            },
-            max_constructor_retry_count=START_ATTEMPTS,
-            max_ongoing_requests=options.max_queued + plan.workers + ASR_ONGOING_BEYOND_QUEUE,
-            health_check_period_s=config.deployment.health_check_period_s,
-            graceful_shutdown_timeout_s=5,
-            graceful_shutdown_wait_loop_s=0.2,
-        )
-        .bind(
-            options,
-            config.logging,
-            STUCK_AFTER_TIMEOUTS * config.limits.window_timeout_s,
-            build,
-        )
+    asr = engine_deployment(
+        config, plan, build, num_cpus=plan.cpus_per_replica, stuck_after_s=_stuck_after_s(config)
     )
     return (
         serve.deployment(serve.ingress()(Ingress))
@@ -84,6 +65,39 @@ def make_app(config: Config, plan: Plan, build: EngineBuilder = build_engine) ->
         )
         .bind(config, asr)
     )
+
+
+def engine_deployment(
+    config: Config,
+    plan: Plan,
+    build: EngineBuilder,
+    *,
+    num_cpus: float,
+    stuck_after_s: float,
+    max_replicas_per_node: int | None = None,
+) -> Application:
+    """The engine replicas. `num_cpus`: what each takes of Ray's accounts. A decode that runs
+    longer than `stuck_after_s` will never end."""
+    options = engine_options(config, plan)
+    return (
+        serve.deployment(WhisperASR)
+        .options(
+            num_replicas=plan.replicas,
+            ray_actor_options={"num_cpus": num_cpus, "num_gpus": plan.gpus_per_replica},
+            max_replicas_per_node=max_replicas_per_node,
+            max_constructor_retry_count=START_ATTEMPTS,
+            max_ongoing_requests=options.max_queued + plan.workers + ASR_ONGOING_BEYOND_QUEUE,
+            health_check_period_s=config.deployment.health_check_period_s,
+            graceful_shutdown_timeout_s=5,
+            graceful_shutdown_wait_loop_s=0.2,
+        )
+        .bind(options, config.logging, stuck_after_s, build)
+    )
+
+
+def _stuck_after_s(config: Config) -> float:
+    longest_s = max(config.limits.window_timeout_s, config.streaming.window_timeout_s)
+    return STUCK_AFTER_TIMEOUTS * longest_s
 
 
 def engine_options(config: Config, plan: Plan) -> EngineOptions:

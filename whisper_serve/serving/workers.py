@@ -37,7 +37,6 @@ from whisper_serve.serving.plan import Node, Plan, make_plan
 from whisper_serve.text.languages import language_code
 
 if TYPE_CHECKING:
-    from whisper_serve.engines.build import EngineOptions
     from whisper_serve.serving.asr import EngineBuilder
 
 # A decode that runs so long will never end.
@@ -182,14 +181,13 @@ class FasterWhisperWorkerCluster:
             atexit.register(self.stop)
         nodes = cluster_nodes()
         plan = self.plan(nodes)
-        options = engine_options(self._config, plan)
         if self._build is None and _is_all_here():
             # Where a person sees the progress; on a cluster each worker does it.
-            fetch_weights(options, progress=True)
+            fetch_weights(engine_options(self._config, plan), progress=True)
         quiet = ServeLogging(log_level="WARNING", enable_access_log=False)
         # Where Serve runs already it stays as it is; otherwise it needs no HTTP port.
         serve.start(proxy_location="Disabled", logging_config=quiet)
-        target = _application(options, self._config, plan, len(nodes), self._build)
+        target = _application(self._config, plan, len(nodes), self._build)
         serve.run_many(
             [RunTarget(target, name=app, route_prefix=None, logging_config=quiet)],
             wait_for_applications_running=False,
@@ -199,30 +197,20 @@ class FasterWhisperWorkerCluster:
 
 
 def _application(
-    options: EngineOptions, config: Config, plan: Plan, hosts: int, build: EngineBuilder | None
+    config: Config, plan: Plan, hosts: int, build: EngineBuilder | None
 ) -> Application:
     """Of Ray's accounts workers take GPUs but no CPUs: if they did, the tasks that wait for
     their answers would find none left on a small machine."""
     from whisper_serve.engines.build import build_engine  # noqa: PLC0415
-    from whisper_serve.serving.app import (  # noqa: PLC0415
-        ASR_ONGOING_BEYOND_QUEUE,
-        START_ATTEMPTS,
-    )
-    from whisper_serve.serving.asr import WhisperASR  # noqa: PLC0415
+    from whisper_serve.serving.app import engine_deployment  # noqa: PLC0415
 
-    return (
-        serve.deployment(WhisperASR)
-        .options(
-            num_replicas=plan.replicas,
-            ray_actor_options={"num_cpus": 0, "num_gpus": plan.gpus_per_replica},
-            max_replicas_per_node=None if plan.gpus_per_replica else _per_host(plan, hosts),
-            max_constructor_retry_count=START_ATTEMPTS,
-            max_ongoing_requests=options.max_queued + plan.workers + ASR_ONGOING_BEYOND_QUEUE,
-            health_check_period_s=config.deployment.health_check_period_s,
-            graceful_shutdown_timeout_s=5,
-            graceful_shutdown_wait_loop_s=0.2,
-        )
-        .bind(options, config.logging, STUCK_AFTER_S, build or build_engine)
+    return engine_deployment(
+        config,
+        plan,
+        build or build_engine,
+        num_cpus=0,
+        stuck_after_s=STUCK_AFTER_S,
+        max_replicas_per_node=None if plan.gpus_per_replica else _per_host(plan, hosts),
     )
 
 

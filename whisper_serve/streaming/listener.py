@@ -31,7 +31,7 @@ from whisper_serve.streaming.messages import KnownWord, ResumePoint
 from whisper_serve.streaming.policies import Ending, Policy, Progress
 from whisper_serve.streaming.settled import Settled
 from whisper_serve.streaming.speech import SpeechMap
-from whisper_serve.text.commit import is_speakable
+from whisper_serve.text.commit import speakable
 from whisper_serve.text.transcript import Hypothesis, Segment, Word, words_of
 
 # Longer pauses divide the stream.
@@ -179,7 +179,8 @@ class LiveListener:
 
     def answer(self, window: LiveWindow, hypothesis: Hypothesis) -> Outcome | None:
         """What the engine heard in `window`; None when nobody waits for it any more."""
-        spoken = [s.shifted(seconds(window.start)) for s in hypothesis.segments if is_speakable(s)]
+        segments = speakable(hypothesis.segments)
+        spoken = [segment.shifted(seconds(window.start)) for segment in segments]
         if self._partial is not None and window.number == self._partial.number:
             self._partial = None
             return Outcome((), self._before_skipped(words_of(spoken), window))

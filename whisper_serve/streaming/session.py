@@ -55,7 +55,7 @@ class StreamOptions:
     over final text; `limits` are told to the client."""
 
     vad: VadOptions = field(default_factory=VadOptions)
-    reach_s: float = 12.0
+    reach_s: float = 20.0
     limits: Mapping[str, float] = field(default_factory=dict)
 
 

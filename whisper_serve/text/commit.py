@@ -17,12 +17,36 @@ SAME_WORD_S = 0.4
 EDGE_S = 0.1
 # Nobody speaks words that are shorter than this on average: the decode made them up.
 MIN_MEAN_WORD_S = 0.06
+# So many words in a row without time are no matter of the aligner.
+RUSHED_WORDS = 4
 
 
-def is_speakable(segment: Segment) -> bool:
-    """Whether somebody can have spoken the words in their time. Whisper repeats the text
-    before when it is asked about a breath, and the aligner then has no time for it."""
-    return segment.end - segment.start >= MIN_MEAN_WORD_S * (len(segment.words) - 1)
+def speakable(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """The segments without words that nobody can have spoken in their time.
+
+    Whisper repeats the text before when it is asked about a breath, and sometimes a sentence
+    that it has just written; the aligner then has no time for the words.
+    """
+    kept = [_speakable(segment) for segment in segments if _has_time(segment.words)]
+    return tuple(segment for segment in kept if segment is not None)
+
+
+def _speakable(segment: Segment) -> Segment | None:
+    words = segment.words
+    rushed = {
+        index
+        for first in range(len(words) - RUSHED_WORDS + 1)
+        if not _has_time(words[first : first + RUSHED_WORDS])
+        for index in range(first, first + RUSHED_WORDS)
+    }
+    if not rushed:
+        return segment
+    kept = [word for index, word in enumerate(words) if index not in rushed]
+    return segment.with_words(kept) if kept else None
+
+
+def _has_time(words: Sequence[Word]) -> bool:
+    return not words or words[-1].end - words[0].start >= MIN_MEAN_WORD_S * (len(words) - 1)
 
 
 def keep_words(segments: Sequence[Segment], first: int, last: int) -> tuple[Segment, ...]:
