@@ -21,8 +21,10 @@ def words(*texts: str) -> list[Word]:
     return [Word(f" {text}", 0.5 * n, 0.5 * n + 0.5, 0.9) for n, text in enumerate(texts)]
 
 
-def progress(new_s: float, *, speech_s: float = 1.0, silence_s: float = 0.0) -> Progress:
-    return Progress(new_s, speech_s, unsettled_s=new_s, silence_s=silence_s)
+def progress(
+    new_s: float, *, speech_s: float = 1.0, silence_s: float = 0.0, answer_s: float = 0.0
+) -> Progress:
+    return Progress(new_s, speech_s, silence_s=silence_s, answer_s=answer_s)
 
 
 @pytest.mark.parametrize(
@@ -37,10 +39,12 @@ def test_nothing_is_due_while_nobody_speaks(policy: Policy) -> None:
     [
         (ChunkPolicy(5.0, 0.5), progress(4.99), progress(5.0)),
         (AgreementPolicy(0.5), progress(0.99), progress(1.0)),
+        (AgreementPolicy(0.5), progress(2.4, answer_s=2.0), progress(2.5, answer_s=2.0)),
+        (AgreementPolicy(0.5), progress(4.9, answer_s=60.0), progress(5.0, answer_s=60.0)),
         (UtterancePolicy(0.5), progress(3.0, silence_s=0.5), progress(3.0, silence_s=0.6)),
         (UtterancePolicy(0.5), progress(MAX_UTTERANCE_S - 0.01), progress(MAX_UTTERANCE_S)),
     ],
-    ids=["chunk", "agreement", "pause", "unbroken speech"],
+    ids=["chunk", "agreement", "slow engine", "slowest engine", "pause", "unbroken speech"],
 )
 def test_each_policy_has_its_time(policy: Policy, before: Progress, then: Progress) -> None:
     assert not policy.is_due(before)

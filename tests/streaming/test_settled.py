@@ -42,6 +42,23 @@ def test_times_never_go_back() -> None:
     assert [(word.start, word.end) for word in added] == [(1.0, 1.0), (1.0, 1.5)]
 
 
+def test_final_words_that_are_written_once_more_are_told() -> None:
+    settled = Settled()
+    settled.add(words(("on", 0.5, 0.75), ("his", 0.75, 1.0), ("helmet", 1.0, 1.5)))
+    again = words(("helmet,", 1.0, 1.4), ("in", 1.6, 1.8))
+    assert settled.repeated(again) == 1
+    both = words(("His", 0.8, 1.0), ("helmet,", 1.0, 1.5), ("in", 1.6, 1.8))
+    assert settled.repeated(both) == 2
+
+
+def test_a_word_that_is_spoken_twice_is_no_repetition() -> None:
+    settled = Settled()
+    settled.add(words(("very", 0.5, 1.0)))
+    assert settled.repeated(words(("very", 1.0, 1.4), ("good", 1.5, 2.0))) == 0
+    assert settled.repeated(words(("good", 0.6, 0.9))) == 0
+    assert settled.repeated([]) == 0
+
+
 def test_a_window_starts_at_the_earliest_pause_within_reach() -> None:
     settled = Settled()
     settled.add(even(40))

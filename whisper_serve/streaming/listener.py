@@ -159,6 +159,7 @@ class LiveListener:
         # To be asked for before anything else.
         self._again: LiveWindow | None = None
         self._numbers = 0
+        self._answer_s = 0.0
 
     # What goes in
 
@@ -187,6 +188,7 @@ class LiveListener:
         if self._asked is None or window.number != self._asked.number:
             return None
         self._asked = None
+        self._answer_s = hypothesis.stats.total_s
         self._learn_language(hypothesis, window)
         return self._settle(window, spoken)
 
@@ -322,8 +324,8 @@ class LiveListener:
         return Progress(
             new_s=seconds(position - self._decoded),
             new_speech_s=seconds(self._speech.speech_between(self._decoded, position)),
-            unsettled_s=seconds(position - self._settled.until),
             silence_s=seconds(position - self._speech.silent_from),
+            answer_s=self._answer_s,
         )
 
     def _partial_due(self) -> bool:
@@ -411,9 +413,10 @@ class LiveListener:
         self.policy.remember(())
 
     def _before_skipped(self, words: Sequence[Word], window: LiveWindow) -> tuple[Word, ...]:
-        """The words up to the first place where the decode skipped speech."""
+        """The new words up to the first place where the decode skipped speech."""
         reached, kept = self._settled.until, []
-        for word in (_within(word, window) for word in words):
+        new = words[self._settled.repeated(words) :]
+        for word in (_within(word, window) for word in new):
             end = to_samples(word.end)
             if self._speech.speech_between(reached, end) > to_samples(MAX_WORD_S):
                 break

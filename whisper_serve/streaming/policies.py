@@ -17,6 +17,7 @@ from whisper_serve.text.transcript import Word
 # Silence after which the words before it are whole, whatever follows.
 SETTLED_PAUSE_S = 0.3
 AGREEMENT_STEP_S = 1.0
+AGREEMENT_SLACK, MAX_STEP_S = 1.25, 5.0
 # Hypotheses hardly disagree for longer.
 AGREEMENT_ROOM_S = 8.0
 UTTERANCE_PAUSE_S = 0.6
@@ -26,12 +27,12 @@ MAX_UTTERANCE_S = 15.0
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How a stream stands, in seconds: audio since the last window for final text, the
-    speech in it, audio since the last final word, and silence up to now."""
+    speech in it, silence up to now, and how long the answer to that last window took."""
 
     new_s: float
     new_speech_s: float
-    unsettled_s: float
     silence_s: float
+    answer_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ class ChunkPolicy:
 
 
 class AgreementPolicy:
-    """A window every second; final is what two in a row agree on."""
+    """A window every second, or as often as the engine can; final is what two in a row agree
+    on."""
 
     def __init__(self, overlap_s: float) -> None:
         self._overlap_s = overlap_s
@@ -109,7 +111,9 @@ class AgreementPolicy:
         return AGREEMENT_ROOM_S
 
     def is_due(self, progress: Progress) -> bool:
-        return progress.new_s >= AGREEMENT_STEP_S and progress.new_speech_s > 0
+        # An engine that takes longer than a step would never catch up.
+        step_s = max(AGREEMENT_STEP_S, min(AGREEMENT_SLACK * progress.answer_s, MAX_STEP_S))
+        return progress.new_s >= step_s and progress.new_speech_s > 0
 
     def final_words(self, words: Sequence[Word], ending: Ending) -> int:
         count = min(agreed(self._before, words), trusted(words, ending, self._overlap_s))

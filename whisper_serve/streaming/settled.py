@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 
 from whisper_serve.audio.pcm import SAMPLE_RATE, seconds, to_samples
 from whisper_serve.streaming.speech import SpeechMap
+from whisper_serve.text.normalize import normalize_word
 from whisper_serve.text.transcript import Word
 
 # As much text before a window as leaves room for the client's prompt.
 CONTEXT_CHARS = 700
 # Of text that is forced, in UTF-8: the engine takes 111 tokens, which may be one for 2.5 bytes.
 MAX_PREFIX_BYTES = 400
+MAX_REPEATED = 5
 
 
 @dataclass(slots=True)
@@ -46,6 +48,19 @@ class Settled:
             added.append(replace(word, start=seconds(start), end=seconds(self.until)))
         self.words += tuple(added)
         return tuple(added)
+
+    def repeated(self, words: Sequence[Word]) -> int:
+        """How many of the first `words` are the last final ones once more: a decode that had to
+        begin with a word now and then writes it again, where it was spoken."""
+        for count in range(min(len(words), len(self.words), MAX_REPEATED), 0, -1):
+            last = words[count - 1]
+            same = [normalize_word(word.text) for word in self.words[-count:]]
+            if (
+                to_samples((last.start + last.end) / 2) <= self.until
+                and [normalize_word(word.text) for word in words[:count]] == same
+            ):
+                return count
+        return 0
 
     def start_window_at(self, position: int) -> None:
         """Let the next window begin at `position`; words before it become context."""

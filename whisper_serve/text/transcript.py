@@ -71,6 +71,11 @@ class DecodeStats:
     decoded_s: float = 0.0
     gpu_memory_gib: float = 0.0
 
+    @property
+    def total_s(self) -> float:
+        """From the queue to the answer."""
+        return self.queued_s + self.encoded_s + self.decoded_s
+
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
