@@ -163,18 +163,25 @@ class Clocked:
         for number, (text, end_s, final_at) in enumerate(self._final):
             word = normalize_word(text)
             shown_at = next(at for at, words in self._shown if words[number : number + 1] == [word])
-            heard.shown_s.append(max(0.0, shown_at - end_s))
+            if self._session.config.interim:
+                heard.shown_s.append(max(0.0, shown_at - end_s))
             heard.final_s.append(max(0.0, final_at - end_s))
         heard.windows += self.windows
         heard.worked_s += self.worked_s
 
 
 def streamed(
-    recordings: Sequence[Recording], engine: Engine, config: Config, values: dict[str, Any]
+    recordings: Sequence[Recording],
+    engine: Engine,
+    config: Config,
+    values: dict[str, Any],
+    shown: int,
 ) -> Heard:
+    """`shown`: of so many recordings partial text is asked for too."""
     heard = Heard()
-    for recording in recordings:
-        stream = Clocked(engine, config, values)
+    for number, recording in enumerate(recordings):
+        interim = number < shown or values.get("policy") == "agreement"
+        stream = Clocked(engine, config, {**values, "interim": interim})
         stream.stream(recording.samples)
         stream.into(heard)
     return heard
@@ -227,6 +234,13 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=2, help="of the engine")
+    parser.add_argument(
+        "--shown",
+        type=int,
+        default=99,
+        help="recordings of which partial text is asked for, which makes no difference to final "
+        "text but to the time that it takes (default: all)",
+    )
     parser.add_argument("--run", action="append", choices=list(RUNS), help="default: all")
     options = parser.parse_args()
     config = Config()
@@ -244,7 +258,7 @@ def main() -> None:
     heard = asyncio.run(offline(recordings, engine, config))
     print(row("offline", recordings, heard), flush=True)
     for name in options.run or RUNS:
-        heard = streamed(recordings, engine, config, RUNS[name])
+        heard = streamed(recordings, engine, config, RUNS[name], options.shown)
         print(row(name, recordings, heard), flush=True)
 
 

@@ -59,6 +59,7 @@ def test_an_engine_that_hangs_past_the_deadline(
 def test_a_stuck_replica_is_replaced(deploy: Deploy, tmp_path: Path, sample: Path) -> None:
     settings = scripted(tmp_path, window_timeout_s=1.0)
     settings["deployment"] = {"health_check_period_s": 1.0}
+    settings["streaming"] = {"window_timeout_s": 1.0}
     service = deploy("stuck", settings, build_hanging)
     assert send(service, sample).status_code == 504
     deadline = time.monotonic() + 60
