@@ -12,7 +12,6 @@ import psutil
 import pytest
 from whisper.normalizers import EnglishTextNormalizer
 
-from tests.conftest import SAMPLE_WORDS
 from tests.streaming.speaker import cuts
 from whisper_serve.audio.decode import decode
 from whisper_serve.audio.pcm import SAMPLE_RATE, Samples, seconds
@@ -108,7 +107,7 @@ def test_a_minute_without_speech_asks_no_engine_anything(
 def test_speech_on_both_sides_of_a_minute_of_silence_is_heard(
     base: Hear, sample: Path, policy: str
 ) -> None:
-    speech = read(sample)
+    speech = read(sample)[: round(4.4 * SAMPLE_RATE)]
     minute = np.zeros(60 * SAMPLE_RATE, np.int16)
     words = words_of(streamed(np.concatenate([speech, minute, speech]), base, policy=policy))
     length_s = seconds(len(speech))
@@ -116,7 +115,7 @@ def test_speech_on_both_sides_of_a_minute_of_silence_is_heard(
     second = [word for word in words if word.start >= length_s + 60]
     assert len(first) + len(second) == len(words)
     for part in (first, second):
-        assert normalize("".join(word.text for word in part)).endswith(SAMPLE_WORDS[5:])
+        assert normalize("".join(word.text for word in part)).endswith("ever failed no matter")
 
 
 def test_an_hour_of_speech_and_noise_takes_no_more_memory_than_minutes(sample: Path) -> None:

@@ -45,7 +45,7 @@ from whisper_serve.audio.ffmpeg import (
     restrictions,
 )
 from whisper_serve.audio.pcm import Samples, seconds, to_samples
-from whisper_serve.audio.resample import Resampler
+from whisper_serve.audio.resample import USUAL, Resampler
 from whisper_serve.errors import AudioTooLong, EmptyAudio, UnreadableAudio, UnsupportedFormat
 
 TOLERANCE_S = 0.5
@@ -210,7 +210,7 @@ class _Reading:
 
 def _read(recording: _Recording, max_duration_s: float) -> _Reading:
     """Decode the whole track; raises at the first frame that is over the limit."""
-    reading, resampler = _Reading(), Resampler()
+    reading, resampler = _Reading(), Resampler(USUAL)
     demuxer = recording.demuxer
     for packet in recording.container.demux():
         ours = packet.stream_index == recording.track.index
