@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from whisper_serve.audio.pcm import Samples, seconds
-from whisper_serve.audio.vad import SpeechDetector, VadOptions
+from whisper_serve.audio.vad import VadOptions
 from whisper_serve.errors import InvalidMessage, WhisperServeError
+from whisper_serve.streaming.events import SpeechEvents
 from whisper_serve.streaming.listener import (
     AlwaysSpeech,
     LiveListener,
     LiveWindow,
     Outcome,
-    Probabilities,
     Vad,
 )
 from whisper_serve.streaming.messages import (
@@ -35,8 +35,6 @@ from whisper_serve.streaming.messages import (
     Ready,
     Reset,
     ServerMessage,
-    SpeechStarted,
-    SpeechStopped,
     StreamConfig,
     Warned,
     WasReset,
@@ -45,8 +43,6 @@ from whisper_serve.streaming.policies import make_policy
 from whisper_serve.text.transcript import Hypothesis, Word
 
 DONE = 1000
-# Silence after which a person would say that somebody has stopped speaking.
-SPEECH_STOPPED_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,41 +75,6 @@ class Statistics:
             "speech_s": round(self.speech_s, 3),
             "processing_s": round(self.processing_s, 3),
         }
-
-
-class SpeechEvents:
-    """Tells when somebody starts and stops speaking, as soon as audio arrives."""
-
-    def __init__(self, origin: int, options: VadOptions) -> None:
-        stopped = max(options.min_silence_s, SPEECH_STOPPED_S)
-        self._detector = SpeechDetector(
-            VadOptions(options.threshold, options.hysteresis, options.min_speech_s, stopped)
-        )
-        self._origin = origin
-        self._speaking = False
-        self.speech_s = 0.0
-
-    def push(self, probabilities: Probabilities) -> list[ServerMessage]:
-        messages: list[ServerMessage] = []
-        for probability in probabilities.tolist():
-            ended = self._detector.push([probability])
-            began = self._detector.open
-            if began is not None and not self._speaking:
-                self._speaking = True
-                messages.append(SpeechStarted(seconds(self._origin + began.start)))
-            if ended:
-                self._speaking = False
-                self.speech_s += ended[0].duration_s
-                messages.append(SpeechStopped(seconds(self._origin + ended[0].end)))
-        return messages
-
-    def finish(self) -> list[ServerMessage]:
-        ended = self._detector.finish()
-        self.speech_s += sum(region.duration_s for region in ended)
-        if not self._speaking:
-            return []
-        self._speaking = False
-        return [SpeechStopped(seconds(self._origin + region.end)) for region in ended]
 
 
 class StreamSession:
