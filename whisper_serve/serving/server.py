@@ -70,7 +70,7 @@ def ready_text(config: Config) -> str:
             "address (press Ctrl+C to stop)"
         )
     return (
-        f"ready at {address} (press Ctrl+C to stop); try\n"
+        f"ready at {address} (press Ctrl+C to stop); open it in a browser, or try\n"
         f"  curl -F audio_file=@sample.wav {address}/transcribe"
     )
 
