@@ -199,7 +199,8 @@ def _stop_at_ctrl_c(source: Source) -> None:
         loop.remove_signal_handler(signal.SIGINT)
         source.stop()
 
-    with suppress(NotImplementedError, RuntimeError, ValueError):  # not everywhere
+    # Without it, as on Windows or outside the main thread, the first Ctrl+C breaks off.
+    with suppress(RuntimeError, ValueError):
         loop.add_signal_handler(signal.SIGINT, stop)
 
 

@@ -226,11 +226,6 @@ class LiveListener:
         return self._flush_at is None
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether a window for final text is out."""
-        return self._asked is not None
-
-    @property
     def resume_point(self) -> ResumePoint:
         settled = self._settled
         return ResumePoint(

@@ -351,17 +351,23 @@ def _ms(time_s: float) -> float:
     return round(time_s, 3)
 
 
-def parse_message(text: str, *, first: bool = False) -> ClientMessage:
-    """One text frame. The `first` may be a bare object of settings.
-
-    Raises `InvalidMessage`; what the settings hold is checked later.
-    """
+def json_object(text: str) -> dict[str, Any]:
+    """What a text frame has to be. Raises `InvalidMessage`."""
     try:
         message = json.loads(text)
     except (ValueError, RecursionError) as exc:
         raise InvalidMessage("a text frame must be JSON") from exc
     if not isinstance(message, dict):
         raise InvalidMessage("a text frame must be a JSON object")
+    return message
+
+
+def parse_message(text: str, *, first: bool = False) -> ClientMessage:
+    """One text frame. The `first` may be a bare object of settings.
+
+    Raises `InvalidMessage`; what the settings hold is checked later.
+    """
+    message = json_object(text)
     if "command" in message:
         return _command(message)
     if "type" in message:

@@ -8,11 +8,18 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from whisper_serve.api.connection import Connection
-from whisper_serve.api.dialects.refusals import error_text, json_object, refusal_of
+from whisper_serve.api.dialects.refusals import error_text, refusal_of
 from whisper_serve.api.peer import Incoming, PeerGone
 from whisper_serve.audio.wav_pieces import WavFormat, WavPieces
 from whisper_serve.errors import InvalidParameter
-from whisper_serve.streaming.messages import Ack, Failed, Final, ServerMessage, StreamConfig
+from whisper_serve.streaming.messages import (
+    Ack,
+    Failed,
+    Final,
+    ServerMessage,
+    StreamConfig,
+    json_object,
+)
 
 NOTHING_NEW = " "
 

@@ -1,25 +1,13 @@
-"""What the dialects share about wrong messages: they are JSON objects, and so are refusals."""
+"""How the dialects tell what is wrong."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from pydantic import ValidationError
 
-from whisper_serve.errors import InvalidMessage, InvalidParameter
+from whisper_serve.errors import InvalidParameter
 from whisper_serve.streaming.messages import Failed
-
-
-def json_object(text: str) -> dict[str, Any]:
-    """Raises `InvalidMessage`."""
-    try:
-        message = json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise InvalidMessage("a text frame must be JSON") from exc
-    if not isinstance(message, dict):
-        raise InvalidMessage("a text frame must be a JSON object")
-    return message
 
 
 def refusal_of(exc: ValidationError) -> InvalidParameter:

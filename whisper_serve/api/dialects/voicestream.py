@@ -9,10 +9,18 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whisper_serve.api.connection import Connection
-from whisper_serve.api.dialects.refusals import error_text, json_object, refusal_of
+from whisper_serve.api.dialects.refusals import error_text, refusal_of
 from whisper_serve.api.peer import Incoming
 from whisper_serve.errors import InvalidMessage
-from whisper_serve.streaming.messages import Configure, Failed, Final, ServerMessage, StreamConfig
+from whisper_serve.streaming.messages import (
+    Configure,
+    Failed,
+    Final,
+    ServerMessage,
+    StreamConfig,
+    json_object,
+    word_fields,
+)
 from whisper_serve.text.transcript import Word
 
 
@@ -87,9 +95,4 @@ def _utterance(final: Final) -> dict[str, Any]:
 
 def _word(word: Word) -> dict[str, Any]:
     """With the space before it, as faster-whisper gives it."""
-    return {
-        "word": word.text,
-        "start": round(word.start, 3),
-        "end": round(word.end, 3),
-        "probability": round(word.probability, 4),
-    }
+    return {**word_fields(word), "word": word.text}
