@@ -111,7 +111,7 @@ def open_device(name: str | int | None, sample_rate: int, hear: Hear) -> Device:
         import sounddevice  # type: ignore[import-not-found]  # noqa: PLC0415
     except ImportError as exc:
         raise MicrophoneUnavailable(
-            "the microphone needs a package: pip install 'whisper-serve[mic]'"
+            "the microphone needs a package: pip install sounddevice"
         ) from exc
     except OSError as exc:
         raise MicrophoneUnavailable(f"the sound system cannot be used: {exc}") from exc
