@@ -150,5 +150,5 @@ async def test_without_the_package_it_is_told_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    with pytest.raises(MicrophoneUnavailable, match=r"pip install 'whisper-serve\[mic\]'"):
+    with pytest.raises(MicrophoneUnavailable, match=r"pip install sounddevice"):
         await anext(microphone().__aiter__())
