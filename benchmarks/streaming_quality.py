@@ -20,7 +20,7 @@ import json
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,10 @@ from whisper_serve.audio.pcm import Samples, seconds
 from whisper_serve.audio.silero import SileroVad
 from whisper_serve.config import Config
 from whisper_serve.engines.base import DecodeTask
-from whisper_serve.engines.ctranslate2_engine import CTranslate2Backend
-from whisper_serve.engines.decoder import WindowDecoder
+from whisper_serve.engines.build import build_engine
 from whisper_serve.pipeline import TranscribeOptions, Transcriber
+from whisper_serve.serving.app import engine_options
+from whisper_serve.serving.plan import Node, make_plan
 from whisper_serve.streaming.listener import LiveWindow
 from whisper_serve.streaming.messages import End, Final, Partial, StreamConfig
 from whisper_serve.streaming.session import StreamOptions, StreamSession
@@ -73,23 +74,25 @@ class Heard:
     worked_s: float = 0.0
 
 
-class Engine:
-    """Decodes in this thread; the caller is told how long it took."""
+class LoadedEngine:
+    """Decodes one window at a time; the caller is told how long it took."""
 
     def __init__(self, weights: Path, threads: int, config: Config) -> None:
-        backend = CTranslate2Backend(
-            weights,
-            name=weights.name,
-            device="cpu",
-            compute_type="int8",
-            workers=1,
-            threads_per_worker=threads,
+        chosen = config.model.model_copy(
+            update={
+                "size": str(weights),
+                "engine": "ctranslate2",
+                "device": "cpu",
+                "compute_type": "int8",
+            }
         )
-        self._decoder = WindowDecoder(backend)
+        config = config.model_copy(update={"model": chosen})
+        options = engine_options(config, make_plan(config, [Node(threads)]))
+        self._engine = build_engine(replace(options, workers=1, threads_per_worker=threads))
         self._config = config
 
     async def transcribe(self, task: DecodeTask) -> Hypothesis:
-        return self._decoder.decode(task)
+        return await asyncio.wrap_future(self._engine.submit(task))
 
     def hear(self, window: LiveWindow) -> tuple[Hypothesis, float]:
         began = time.monotonic()
@@ -100,13 +103,13 @@ class Engine:
             prefix=window.prefix,
             beam_size=self._config.streaming.beam_size if window.final else 1,
         )
-        return self._decoder.decode(task), time.monotonic() - began
+        return self._engine.submit(task).result(), time.monotonic() - began
 
 
 class Clocked:
     """One stream on a simulated clock."""
 
-    def __init__(self, engine: Engine, config: Config, values: dict[str, Any]) -> None:
+    def __init__(self, engine: LoadedEngine, config: Config, values: dict[str, Any]) -> None:
         self._engine = engine
         self._session = StreamSession(
             StreamConfig.parse({"language": "en", **values}),
@@ -173,7 +176,7 @@ class Clocked:
 
 def streamed(
     recordings: Sequence[Recording],
-    engine: Engine,
+    engine: LoadedEngine,
     config: Config,
     values: dict[str, Any],
     shown: int,
@@ -188,7 +191,7 @@ def streamed(
     return heard
 
 
-async def offline(recordings: Sequence[Recording], engine: Engine, config: Config) -> Heard:
+async def offline(recordings: Sequence[Recording], engine: LoadedEngine, config: Config) -> Heard:
     transcriber, heard = Transcriber(engine, config), Heard()
     began = time.monotonic()
     for recording in recordings:
@@ -245,7 +248,7 @@ def main() -> None:
     parser.add_argument("--run", action="append", choices=[OFFLINE, *RUNS], help="default: all")
     options = parser.parse_args()
     config = Config()
-    engine = Engine(options.weights, options.threads, config)
+    engine = LoadedEngine(options.weights, options.threads, config)
     recordings = read_corpus(options.corpus)
     words = sum(len(normalize(recording.text).split()) for recording in recordings)
     print(

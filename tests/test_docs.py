@@ -17,6 +17,7 @@ from whisper_serve.errors import (
     ClientGone,
     ConfigError,
     ServerStartError,
+    Superseded,
     WeightsError,
     WhisperServeError,
 )
@@ -29,8 +30,9 @@ SETTINGS = [
     for section, settings in Config().model_dump(mode="json").items()
     for key, value in settings.items()
 ]
-# What ends the start of the service, or what a client is not there any more to be told.
-NEVER_TOLD = (ConfigError, WeightsError, ServerStartError, ClientGone, ClientError)
+# What ends the start of the service, what a client is not there any more to be told, or what
+# befalls partial text, of whose failures nobody is told.
+NEVER_TOLD = (ConfigError, WeightsError, ServerStartError, ClientGone, Superseded, ClientError)
 CODES = sorted(
     {
         error.code

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from tests.streaming.speaker import hear, speech
 from whisper_serve import online
 from whisper_serve.audio.pcm import SAMPLE_RATE, Samples
+from whisper_serve.config import StreamingConfig
 from whisper_serve.engines.base import DecodeTask
 from whisper_serve.errors import (
     ConfigError,
@@ -39,6 +40,7 @@ from whisper_serve.online import (
 )
 from whisper_serve.serving.plan import Node
 from whisper_serve.streaming.listener import LiveWindow
+from whisper_serve.streaming.messages import StreamConfig
 from whisper_serve.text.transcript import Hypothesis, Segment
 
 Audio = npt.NDArray[np.float32]
@@ -234,8 +236,16 @@ def test_options_reach_the_engine() -> None:
     assert (task.beam_size, task.timeout_s) == (2, 7.0)
 
 
-@pytest.mark.parametrize("options", [{"language": "klingon"}, {"task": "summarize"}])
-def test_impossible_options_are_refused(options: dict[str, str]) -> None:
+def test_a_stream_decodes_as_those_of_the_service_do() -> None:
+    task, config = task_of(ToyASR()), StreamConfig()
+    assert task.beam_size == StreamingConfig().beam_size
+    assert (task.best_of, task.suppress_tokens) == (config.best_of, config.suppress_tokens)
+
+
+@pytest.mark.parametrize(
+    "options", [{"language": "klingon"}, {"task": "summarize"}, {"beam_size": 0}]
+)
+def test_impossible_options_are_refused(options: dict[str, str | int]) -> None:
     with pytest.raises(InvalidParameter, match=next(iter(options))):
         OnlineASRProcessor(ToyASR(), **options)  # type: ignore[arg-type]
 

@@ -4,20 +4,20 @@ import asyncio
 import io
 import threading
 import wave
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from whisper_serve.audio.decode import decode
 from whisper_serve.audio.pcm import SAMPLE_RATE, Samples, seconds, to_samples
 from whisper_serve.config import Config
-from whisper_serve.engines.base import DecodeTask, TemperaturePolicy
-from whisper_serve.engines.ctranslate2_engine import CTranslate2Backend
-from whisper_serve.engines.decoder import WindowDecoder
+from whisper_serve.engines.base import DecodeTask, Engine, TemperaturePolicy
+from whisper_serve.engines.build import EngineOptions, build_engine
 from whisper_serve.errors import AudioTooLong, EmptyAudio, Overloaded, UnreadableAudio
 from whisper_serve.pipeline import TranscribeOptions, Transcriber, find_speech
 from whisper_serve.text.normalize import normalize_word
@@ -159,6 +159,9 @@ async def test_what_a_client_chooses_reaches_every_window(clip: Samples) -> None
         prompt="A play.",
         hotwords="Beckett",
         temperature=0.4,
+        beam_size=2,
+        best_of=4,
+        suppress_tokens=(-1, 13),
         request_id="r1",
     )
     await Transcriber(port, config).transcribe(wav_of(clip, clip), options)
@@ -168,8 +171,17 @@ async def test_what_a_client_chooses_reaches_every_window(clip: Samples) -> None
         assert (task.language, task.task, task.hotwords) == ("de", "translate", "Beckett")
         assert task.context.startswith("A play.")
         assert task.temperature == TemperaturePolicy(temperatures=(0.4, 0.6, 0.8, 1.0))
-        assert (task.request_id, task.timeout_s, task.beam_size) == ("r1", 7.0, 3)
+        assert (task.beam_size, task.best_of, task.suppress_tokens) == (2, 4, (-1, 13))
+        assert (task.request_id, task.timeout_s) == ("r1", 7.0)
         assert task.want_words
+
+
+async def test_what_a_client_leaves_open_is_as_configured_or_as_in_whisper(clip: Samples) -> None:
+    port = hears(clip)
+    await Transcriber(port, config_of(model={"beam_size": 3})).transcribe(wav_of(clip), DEFAULTS)
+    [task] = port.tasks
+    assert (task.beam_size, task.best_of, task.suppress_tokens) == (3, 5, (-1,))
+    assert task.temperature == TemperaturePolicy()
 
 
 @pytest.mark.parametrize(
@@ -287,31 +299,42 @@ def test_regions_lie_within_the_speech_and_say_where_it_is_loud(clip: Samples) -
 
 
 class Local:
-    """A real engine in a thread of this process."""
+    """A real engine in this process."""
 
-    def __init__(self, decoder: WindowDecoder[Any]) -> None:
-        self._decoder = decoder
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
     async def transcribe(self, task: DecodeTask) -> Hypothesis:
-        return await asyncio.to_thread(self._decoder.decode, task)
+        return await asyncio.wrap_future(self._engine.submit(task))
+
+
+@pytest.fixture
+def engine(tiny_ctranslate2: Path) -> Iterator[Engine]:
+    options = EngineOptions(
+        model=str(tiny_ctranslate2),
+        model_dir=tiny_ctranslate2.parent,
+        sources=("model_dir",),
+        engine="ctranslate2",
+        device="cpu",
+        compute_type="int8",
+        workers=1,
+        max_queued=8,
+        threads_per_worker=2,
+    )
+    threads = torch.get_num_threads()
+    engine = build_engine(options)
+    yield engine
+    engine.close()
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.weights
 async def test_real_words_get_their_true_times_behind_a_long_silence(
-    clip: Samples, tiny_ctranslate2: Path
+    clip: Samples, engine: Engine
 ) -> None:
-    backend = CTranslate2Backend(
-        tiny_ctranslate2,
-        name="tiny.en",
-        device="cpu",
-        compute_type="int8",
-        workers=1,
-        threads_per_worker=2,
-    )
-    transcriber = Transcriber(Local(WindowDecoder(backend)), config_of(model={"beam_size": 1}))
+    transcriber = Transcriber(Local(engine), config_of(model={"beam_size": 1}))
     alone = await transcriber.transcribe(wav_of(clip), DEFAULTS)
     twice = await transcriber.transcribe(wav_of(clip, silence(10), clip), DEFAULTS)
-    backend.close()
     assert words_of(alone)
     assert words_of(twice) == 2 * words_of(alone)
     behind = seconds(len(clip)) + 10

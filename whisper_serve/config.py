@@ -93,6 +93,14 @@ class ModelConfig(Section):
         min_length=1,
         description="Where weights are looked for, in this order.",
     )
+    padding_s: float | None = Field(
+        3.0,
+        ge=1.0,
+        le=30.0,
+        description="Silence behind a window's audio in its first decode, at least; one with a "
+        "suspicious outcome is padded to 30 s, as Whisper was trained, and so are all with "
+        "null: slower by half and more.",
+    )
     supported_formats: tuple[str, ...] = Field(
         (".wav", ".mp3", ".m4a", ".mp4", ".ogg", ".flac", ".webm", ".aac", ".aiff"),
         min_length=1,
@@ -129,9 +137,15 @@ class DeploymentConfig(Section):
         1.0, ge=0, description="GPUs of one replica, a fraction or whole; 0 without CUDA."
     )
     max_queued_windows: int = Field(
-        64,
+        256,
         ge=1,
-        description="Windows that may wait in one replica; more are refused with 503.",
+        description="Windows that may wait in one replica, for files, live text and partials "
+        "each; more are refused with 503.",
+    )
+    batch_windows: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
+        "auto",
+        description="Windows that are decoded together. `auto`: 8 on a CPU, on a GPU as many as "
+        "its memory holds, at most 64.",
     )
     health_check_period_s: float = Field(
         5.0, gt=0, description="How often Ray Serve looks after a replica."
@@ -202,6 +216,12 @@ class StreamingConfig(Section):
     )
     beam_size: int = Field(
         5, ge=1, le=10, description="As `model.beam_size`, for final text; partials are greedy."
+    )
+    target_answer_s: float | None = Field(
+        1.5,
+        gt=0,
+        description="A stream whose answers take longer, because the engines have much to do, "
+        "reaches back less and is decoded greedily until they come in time; null: never.",
     )
     window_timeout_s: float = Field(
         30.0, gt=0, description="Longest time for one window, waiting included."

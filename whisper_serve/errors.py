@@ -25,6 +25,7 @@ WhisperServeError
 ├── Overloaded                503 with Retry-After
 ├── EngineUnavailable         503 with Retry-After
 ├── DeadlineExceeded          504
+├── Superseded                of a live partial only, whose session asked for a newer one
 ├── EngineFailed              500
 └── ClientError               raised by the client, never by the service
     ├── ServerRefused
@@ -364,6 +365,15 @@ class DeadlineExceeded(WhisperServeError):
 
     def __str__(self) -> str:
         return f"the transcription was not done within {self.timeout_s:g} s"
+
+
+class Superseded(WhisperServeError):
+    """A newer partial of the same session took this one's place in the queue."""
+
+    code = "superseded"
+
+    def __str__(self) -> str:
+        return "a newer window of the same stream took this one's place"
 
 
 class EngineFailed(WhisperServeError):

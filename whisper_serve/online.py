@@ -29,6 +29,7 @@ from whisper_serve.engines.base import DecodeTask, Lane, Task
 from whisper_serve.errors import DeadlineExceeded, InvalidParameter, InvalidRequest
 from whisper_serve.serving.jobs import GlobalAsrQueue
 from whisper_serve.serving.workers import FasterWhisperWorkerCluster
+from whisper_serve.streaming.effort import Effort
 from whisper_serve.streaming.listener import AlwaysSpeech, LiveListener, LiveWindow
 from whisper_serve.streaming.messages import StreamConfig
 from whisper_serve.streaming.policies import make_policy
@@ -122,6 +123,7 @@ class OnlineASRProcessor:
                 "task": task,
                 "prompt": prompt,
                 "hotwords": hotwords,
+                "beam_size": beam_size,
                 "vad": vad,
             }
         )
@@ -130,7 +132,7 @@ class OnlineASRProcessor:
             make_policy(config),
             SileroVad() if vad else AlwaysSpeech(),
             options.vad,
-            reach_s=options.reach_s,
+            effort=Effort(options.reach_s, options.target_s),
             language=config.language,
         )
         self._asr = asr
@@ -182,7 +184,9 @@ class OnlineASRProcessor:
             context=f"{config.prompt} {window.context}".strip(),
             prefix=window.prefix,
             hotwords=config.hotwords,
-            beam_size=self._beam_size,
+            beam_size=self._beam_size if window.thorough else 1,
+            best_of=config.best_of,
+            suppress_tokens=config.suppress_tokens,
             lane=Lane.LIVE_FINAL,
             session_id=self._id,
             request_id=f"{self._id}-{window.number}",

@@ -27,13 +27,17 @@ from whisper_serve.text.transcript import Transcript
 
 @dataclass(frozen=True, slots=True)
 class TranscribeOptions:
-    """What a client may choose for one recording; `use_context` None is the configured way."""
+    """What a client may choose for one recording; `beam_size` and `use_context` None are the
+    configured way."""
 
     language: str | None = None
     task: Task = "transcribe"
     prompt: str = ""
     hotwords: str = ""
     temperature: float = 0.0
+    beam_size: int | None = None
+    best_of: int = 5
+    suppress_tokens: tuple[int, ...] = (-1,)
     use_context: bool | None = None
     request_id: str = ""
 
@@ -94,6 +98,7 @@ class Transcriber:
         return await listener.side_by_side(self._config.limits.max_windows_per_file)
 
     def _task(self, options: TranscribeOptions) -> DecodeTask:
+        configured = self._config.model.beam_size
         return DecodeTask(
             samples=np.zeros(0, np.int16),
             language=options.language,
@@ -101,7 +106,9 @@ class Transcriber:
             context=options.prompt,
             hotwords=options.hotwords,
             temperature=TemperaturePolicy.starting_at(options.temperature),
-            beam_size=self._config.model.beam_size,
+            beam_size=configured if options.beam_size is None else options.beam_size,
+            best_of=options.best_of,
+            suppress_tokens=options.suppress_tokens,
             request_id=options.request_id,
             timeout_s=self._config.limits.window_timeout_s,
         )

@@ -11,8 +11,8 @@ from whisper_serve.text.transcript import Hypothesis
 class Transcribes(Protocol):
     """Something that hears one window, wherever the engine is.
 
-    Raises `Overloaded`, `EngineUnavailable`, `DeadlineExceeded` or `EngineFailed`. Cancelling
-    the call gives the work up.
+    Raises `Overloaded`, `EngineUnavailable`, `DeadlineExceeded` or `EngineFailed`, and for live
+    partials `Superseded`. Cancelling the call gives the work up.
     """
 
     async def transcribe(self, task: DecodeTask) -> Hypothesis: ...

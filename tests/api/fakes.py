@@ -63,7 +63,7 @@ class FakeEngines:
     answer: EngineStatus | Exception = field(
         default_factory=lambda: EngineStatus(
             EngineInfo("ctranslate2", "base", "cpu", "int8", multilingual=True, load_s=1.0),
-            EngineLoad(waiting=3, running=2, oldest_running_s=0.5),
+            EngineLoad(waiting=3, waiting_s=41.23456, running=2, oldest_running_s=0.5),
         )
     )
 

@@ -40,6 +40,7 @@ from whisper_serve.errors import (
     InvalidMessage,
     InvalidParameter,
     Overloaded,
+    Superseded,
     WhisperServeError,
 )
 from whisper_serve.streaming.messages import (
@@ -207,6 +208,26 @@ async def test_a_partial_that_fails_is_no_error_and_is_not_asked_for_again() -> 
     assert lanes.count(Lane.LIVE_PARTIAL) == 1
     assert errors_of(peer) == []
     assert text_of(peer) == said(8)
+
+
+async def test_a_partial_that_a_newer_one_took_the_place_of_is_told_to_nobody() -> None:
+    async def supersede(task: DecodeTask) -> None:
+        if task.lane is Lane.LIVE_PARTIAL:
+            raise Superseded
+
+    peer, engine = ScriptedPeer(), Engine(trouble=supersede)
+    async with stream(peer, engine, timing=Timing(longest_wait_s=60.0)) as task:
+        for second in range(4):
+            peer.says(words(10)[second * 16_000 : (second + 1) * 16_000])
+            await asyncio.sleep(0.01)
+        peer.says(End())
+        assert await code_of(task) == 1000
+    assert [task.lane for task in engine.tasks].count(Lane.LIVE_PARTIAL) > 1
+    assert errors_of(peer) == []
+    assert peer.all(Partial) == []
+    assert text_of(peer) == said(8)
+    statistics = peer.all(Done)[0].statistics
+    assert (statistics["retries"], statistics["errors"]) == (0, 0)
 
 
 async def test_a_partial_makes_way_for_final_text() -> None:

@@ -24,6 +24,8 @@ def test_nothing_is_asked_by_default() -> None:
     parameters = TranscribeParameters.parse({})
     assert parameters == TranscribeParameters()
     assert parameters.use_context is None
+    assert parameters.beam_size is None
+    assert parameters.suppress_tokens == (-1,)
     assert parameters.response_format == "json"
 
 
@@ -32,6 +34,30 @@ def test_text_becomes_values() -> None:
     parameters = TranscribeParameters.parse({**fields, "language": "English"})
     assert (parameters.temperature, parameters.word_timestamps) == (0.5, True)
     assert (parameters.use_context, parameters.language) == (False, "en")
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("-1", (-1,)),
+        ("13", (13,)),
+        ("-1,13, 50256", (-1, 13, 50_256)),
+        ("", ()),
+        (" ", ()),
+        (",".join(map(str, range(1_000))), tuple(range(1_000))),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_token_ids_are_written_as_on_whisper_s_command_line(
+    text: str, ids: tuple[int, ...]
+) -> None:
+    assert TranscribeParameters.parse({"suppress_tokens": text}).suppress_tokens == ids
+
+
+def test_token_ids_are_described_as_what_is_sent() -> None:
+    described = TranscribeParameters.model_json_schema()["properties"]["suppress_tokens"]
+    assert (described["type"], described["default"]) == ("string", "-1")
+    assert TranscribeParameters.parse({"suppress_tokens": "-1"}) == TranscribeParameters()
 
 
 def test_the_first_fault_is_told() -> None:

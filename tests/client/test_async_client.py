@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.client.answering import Answer, answering, refusal, transcript
+from whisper_serve.api.schemas import TranscribeParameters
 from whisper_serve.client import AsyncClient
 from whisper_serve.errors import (
     ConnectionLost,
@@ -66,6 +67,9 @@ async def test_options_are_form_fields() -> None:
                 hotwords="Ray",
                 word_timestamps=True,
                 temperature=0.2,
+                beam_size=2,
+                best_of=3,
+                suppress_tokens=[-1, 13],
                 use_context=False,
                 verbose=True,
             )
@@ -77,6 +81,9 @@ async def test_options_are_form_fields() -> None:
         "hotwords": "Ray",
         "word_timestamps": "true",
         "temperature": "0.2",
+        "beam_size": "2",
+        "best_of": "3",
+        "suppress_tokens": "-1,13",
         "use_context": "false",
         "response_format": "verbose_json",
     }
@@ -90,6 +97,16 @@ async def test_no_language_is_left_out() -> None:
         async with AsyncClient(server.url) as client:
             await client.transcribe(b"x", language=None)
         assert "language" not in server.uploads[0].fields
+
+
+async def test_form_fields_are_what_the_service_reads() -> None:
+    with answering() as server:
+        async with AsyncClient(server.url) as client:
+            await client.transcribe(b"x", suppress_tokens=(13, 50_256), beam_size=None)
+            await client.transcribe(b"x", suppress_tokens=[], use_context=True)
+        some, none = [TranscribeParameters.parse(upload.fields) for upload in server.uploads]
+    assert (some.suppress_tokens, some.beam_size) == ((13, 50_256), None)
+    assert (none.suppress_tokens, none.use_context) == ((), True)
 
 
 async def test_it_tells_how_much_is_sent() -> None:

@@ -204,6 +204,11 @@ def test_the_configuration_goes_first_and_nothing_before_the_server_is_ready() -
     assert journal.keepalive_s == math.inf
 
 
+def test_token_ids_go_as_a_list() -> None:
+    first = Journal({"suppress_tokens": (-1, 13)}).next_message()
+    assert first == '{"type": "config", "suppress_tokens": [-1, 13]}'
+
+
 def test_a_wrong_configuration_is_refused_before_anything_is_sent() -> None:
     with pytest.raises(InvalidParameter, match=r"^chunk_duration"):
         Journal({"chunk_duration": 90})

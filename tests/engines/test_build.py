@@ -83,17 +83,39 @@ def test_ctranslate2_decodes_on_one_thread_a_worker(tiny_ctranslate2: Path, samp
 
 
 @pytest.mark.weights
-def test_torch_decodes_on_the_threads_that_it_is_given(tiny_openai: Path) -> None:
+def test_an_engine_answers_many_windows_at_once(tiny_ctranslate2: Path, sample: Path) -> None:
+    engine = build_engine(options(tiny_ctranslate2, workers=2))
+    samples = samples_of(sample)
+    try:
+        futures = [
+            engine.submit(DecodeTask(samples[: seconds * 16_000], want_words=False))
+            for seconds in (5, 5, 6, 10)
+        ]
+        texts = [future.result(60).text.lower() for future in futures]
+    finally:
+        engine.close()
+    assert all("tried" in text for text in texts)
+    assert len(texts[-1]) > len(texts[0])
+
+
+@pytest.mark.weights
+def test_torch_decodes_on_the_threads_that_it_is_given(tiny_openai: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    engine = build_engine(options(tiny_openai, "torch", compute_type="float32", threads=2))
+    engine = build_engine(
+        options(tiny_openai, "torch", compute_type="float32", threads=2, model_dir=tmp_path)
+    )
     engine.close()
     assert (engine.info.engine, engine.info.compute_type) == ("torch", "float32")
     assert threads_elsewhere() == 2
 
 
 @pytest.mark.weights
-def test_torch_reads_the_folder_of_ctranslate2_too(tiny_ctranslate2: Path, sample: Path) -> None:
-    engine = build_engine(options(tiny_ctranslate2, "torch", compute_type="float32"))
+def test_torch_reads_the_folder_of_ctranslate2_too(
+    tiny_ctranslate2: Path, sample: Path, tmp_path: Path
+) -> None:
+    engine = build_engine(
+        options(tiny_ctranslate2, "torch", compute_type="float32", model_dir=tmp_path)
+    )
     assert "tried" in "".join(words_of(engine, DecodeTask(samples_of(sample))))
 
 

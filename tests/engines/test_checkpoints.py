@@ -18,6 +18,7 @@ from whisper.model import ModelDimensions, Whisper
 from whisper.tokenizer import get_tokenizer
 
 from whisper_serve.engines.base import DecodeTask, Samples
+from whisper_serve.engines.batch_worker import decode_alone
 from whisper_serve.engines.catalog import known_digests
 from whisper_serve.engines.checkpoints import (
     Checkpoint,
@@ -29,7 +30,7 @@ from whisper_serve.engines.checkpoints import (
     write_ctranslate2,
 )
 from whisper_serve.engines.ctranslate2_engine import CTranslate2Backend
-from whisper_serve.engines.decoder import WindowDecoder
+from whisper_serve.engines.padding import Padding
 from whisper_serve.errors import WeightsError
 
 SMALL = ModelDimensions(
@@ -317,7 +318,7 @@ def test_a_converted_folder_transcribes_like_the_published_one(
     converted: Path, tiny_ctranslate2: Path, clip: Samples
 ) -> None:
     heard = [
-        WindowDecoder(
+        decode_alone(
             CTranslate2Backend(
                 folder,
                 name="tiny.en",
@@ -325,8 +326,10 @@ def test_a_converted_folder_transcribes_like_the_published_one(
                 compute_type="int8",
                 workers=1,
                 threads_per_worker=2,
-            )
-        ).decode(DecodeTask(clip))
+            ),
+            Padding(),
+            DecodeTask(clip),
+        )
         for folder in (converted, tiny_ctranslate2)
     ]
 

@@ -81,17 +81,17 @@ def test_a_long_context_keeps_what_was_spoken_last() -> None:
 
 
 def test_hotwords_keep_their_place_before_a_long_context() -> None:
-    previous = prompt_of(context=WORDS, hotwords="Ray Serve").previous
-    assert len(previous) == MAX_CONTEXT_TOKENS
-    assert text_of(previous).startswith(" Ray Serve")
-    assert WORDS.endswith(text_of(previous).removeprefix(" Ray Serve"))
+    prompt = prompt_of(context=WORDS, hotwords="Ray Serve")
+    assert len(prompt.hotwords) + len(prompt.previous) == MAX_CONTEXT_TOKENS
+    assert text_of(prompt.hotwords) == " Ray Serve"
+    assert WORDS.endswith(text_of(prompt.previous))
 
 
 def test_hotwords_leave_most_of_the_room_to_the_context() -> None:
-    previous = prompt_of(context="spoken before", hotwords=WORDS).previous
-    hotwords = previous[:MAX_HOTWORD_TOKENS]
-    assert f" {WORDS}".startswith(text_of(hotwords))
-    assert text_of(previous[MAX_HOTWORD_TOKENS:]) == " spoken before"
+    prompt = prompt_of(context="spoken before", hotwords=WORDS)
+    assert len(prompt.hotwords) == MAX_HOTWORD_TOKENS
+    assert f" {WORDS}".startswith(text_of(prompt.hotwords))
+    assert text_of(prompt.previous) == " spoken before"
 
 
 def test_a_long_prefix_keeps_its_end() -> None:
@@ -113,7 +113,9 @@ def test_a_long_prefix_keeps_its_end() -> None:
 @pytest.mark.parametrize("field", ["context", "prefix", "hotwords"])
 def test_control_tokens_in_text_stay_text(field: str, text: str) -> None:
     prompt = prompt_of(**{field: text})
-    written = prompt.prefix if field == "prefix" else prompt.previous
+    written = {"context": prompt.previous, "prefix": prompt.prefix, "hotwords": prompt.hotwords}[
+        field
+    ]
     assert text_of(written) == f" {text}"
     assert [token for token in written if token >= tokenizer().eot] in (
         [],
@@ -126,7 +128,9 @@ def test_control_tokens_in_text_stay_text(field: str, text: str) -> None:
 def test_any_text_becomes_a_prompt_that_fits(context: str, prefix: str, hotwords: str) -> None:
     tokens = tokenizer()
     prompt = prompt_of(context=10 * context, prefix=10 * prefix, hotwords=10 * hotwords)
-    assert all(token < tokens.eot for token in (*prompt.previous, *prompt.prefix[1:]))
+    assert all(
+        token < tokens.eot for token in (*prompt.hotwords, *prompt.previous, *prompt.prefix[1:])
+    )
     assert len(prompt.tokens(tokens)) <= MAX_PROMPT_TOKENS + len(tokens.sot_sequence)
 
 
@@ -136,3 +140,37 @@ def test_control_tokens_never_get_into_a_transcript() -> None:
     assert suppressed >= {tokens.sot, tokens.sot_prev, tokens.no_speech, tokens.translate}
     assert suppressed >= set(tokens.encode(" ♪♪♪")[:1])
     assert not suppressed & {tokens.eot, tokens.timestamp_begin, *tokens.encode(" Hello, world.")}
+
+
+def test_marks_that_nobody_speaks_may_be_allowed() -> None:
+    tokens = tokenizer()
+    marks = set(tokens.encode(" ♪♪♪")[:1])
+    assert set(suppressed_tokens(tokens)) >= marks
+    assert not set(suppressed_tokens(tokens, ())) & marks
+    assert set(suppressed_tokens(tokens, (50,))) == {50, *suppressed_tokens(tokens, ())}
+    assert set(suppressed_tokens(tokens, (-1, 50))) == {50, *suppressed_tokens(tokens)}
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-5, 60_000), max_size=20))
+def test_what_holds_a_decode_together_cannot_be_forbidden(asked: list[int]) -> None:
+    """Its end, its times, and the language and task that its prompt tells."""
+    tokens = tokenizer("de")
+    suppressed = suppressed_tokens(tokens, asked)
+    assert suppressed == tuple(sorted(set(suppressed)))
+    assert set(suppressed) >= set(suppressed_tokens(tokens, ()))
+    assert tokens.eot not in suppressed
+    assert max(suppressed) < tokens.timestamp_begin
+    assert {token for token in asked if 0 <= token < tokens.eot} <= set(suppressed)
+
+
+@given(st.integers(0, 48), st.integers(0, 175))
+def test_prompts_are_lined_up_by_less_context_alone(n_hotwords: int, n_context: int) -> None:
+    lengths = (16, 64, 223)
+    prompt = Prompt(tuple(range(n_context)), (1,), (), tuple(range(n_hotwords)))
+    lined_up = prompt.lined_up(lengths)
+    assert lined_up.hotwords == prompt.hotwords
+    assert lined_up.previous == prompt.previous[n_context - len(lined_up.previous) :]
+    n_before = n_hotwords + len(lined_up.previous)
+    longest = max((n for n in lengths if n <= n_hotwords + n_context), default=0)
+    assert n_before == (longest if longest > n_hotwords else n_hotwords + n_context)

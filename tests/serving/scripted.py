@@ -14,7 +14,8 @@ from pathlib import Path
 
 from whisper_serve.engines.base import DecodeTask, Engine
 from whisper_serve.engines.build import EngineOptions, build_engine
-from whisper_serve.engines.fake import FakeDecoder
+from whisper_serve.engines.fake import FakeWorker
+from whisper_serve.engines.intake import Limits
 from whisper_serve.engines.threaded import ThreadedEngine
 from whisper_serve.text.transcript import Hypothesis, Segment, Word
 
@@ -44,9 +45,8 @@ def _engine(options: EngineOptions, hear: Callable[[DecodeTask], Hypothesis]) ->
         note(options.model_dir, "decoded")
         return hear(task)
 
-    return ThreadedEngine(
-        FakeDecoder([noted]), workers=options.workers, max_queued=options.max_queued
-    )
+    limits = Limits(options.max_queued, options.rows)
+    return ThreadedEngine(FakeWorker([noted]), limits, threads=options.workers)
 
 
 def build_throwing(options: EngineOptions) -> Engine:

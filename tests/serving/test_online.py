@@ -24,7 +24,8 @@ from whisper_serve.audio.decode import decode
 from whisper_serve.audio.pcm import SAMPLE_RATE, Samples
 from whisper_serve.engines.base import DecodeTask, Engine
 from whisper_serve.engines.build import EngineOptions
-from whisper_serve.engines.fake import FakeDecoder
+from whisper_serve.engines.fake import FakeWorker
+from whisper_serve.engines.intake import Limits
 from whisper_serve.engines.threaded import ThreadedEngine
 from whisper_serve.errors import (
     DeadlineExceeded,
@@ -155,7 +156,7 @@ def build_numbering(options: EngineOptions) -> Engine:
         time.sleep(0.0 if number else 3.0)
         return one_word(f"answer-{number}", task)
 
-    return ThreadedEngine(FakeDecoder([hear]), workers=1, max_queued=options.max_queued)
+    return ThreadedEngine(FakeWorker([hear]), Limits(options.max_queued, rows=1))
 
 
 def scripted(folder: Path, **options: Any) -> FasterWhisperWorkerCluster:

@@ -37,6 +37,7 @@ def test_a_laptop_gets_one_replica_that_uses_all_its_cpus() -> None:
         replicas=1,
         workers=2,
         threads_per_worker=4,
+        rows=8,
         cpus_per_replica=8.0,
         gpus_per_replica=0.0,
         front_cpus=0.0,
@@ -47,6 +48,14 @@ def test_torch_decodes_one_window_on_all_cpus() -> None:
     plan = plan_for(LAPTOP, model={"engine": "torch"})
     assert (plan.workers, plan.threads_per_worker) == (1, 8)
     assert plan.compute_type == "float32"
+
+
+def test_a_gpu_decodes_more_windows_together_than_a_cpu() -> None:
+    assert plan_for(FOUR_GPUS).rows > plan_for(LAPTOP).rows
+
+
+def test_how_many_windows_are_decoded_together_can_be_said() -> None:
+    assert plan_for(FOUR_GPUS, deployment={"batch_windows": 3}).rows == 3
 
 
 def test_replicas_share_the_cpus() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.streaming.speaker import Ears, cuts, hear, lengths, speech, text_of, utterances
 from whisper_serve.audio.pcm import Samples, seconds, to_samples
 from whisper_serve.audio.vad import VadOptions
+from whisper_serve.streaming.effort import Effort
 from whisper_serve.streaming.listener import (
     MAX_PAUSE_S,
     MAX_WINDOW_S,
@@ -46,7 +47,8 @@ Hear = Callable[[LiveWindow], Hypothesis]
 def listener_for(
     policy: Policy, vad: Vad | None = None, resume: ResumePoint | None = None
 ) -> LiveListener:
-    return LiveListener(policy, vad or Ears(), VadOptions(), reach_s=12.0, resume=resume)
+    effort = Effort(12.0, None)
+    return LiveListener(policy, vad or Ears(), VadOptions(), effort=effort, resume=resume)
 
 
 @dataclass

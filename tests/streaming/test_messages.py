@@ -98,6 +98,7 @@ def test_without_settings_the_documented_defaults_hold() -> None:
     assert config == StreamConfig()
     assert (config.chunk_duration, config.overlap, config.policy) == (5.0, 0.5, "chunk")
     assert (config.encoding, config.sample_rate, config.channels) == ("pcm_s16le", 16_000, 1)
+    assert (config.beam_size, config.best_of, config.suppress_tokens) == (None, 5, (-1,))
 
 
 @pytest.mark.parametrize("name", ["de", "German", "german", "de-DE"])
@@ -133,6 +134,21 @@ def test_no_language_means_that_it_is_detected(language: str | None) -> None:
         ({"channels": 3}, "channels"),
         ({"prompt": "x" * 4_001}, "prompt"),
         ({"hotwords": "x" * 1_001}, "hotwords"),
+        ({"beam_size": 0}, "beam_size"),
+        ({"beam_size": 11}, "beam_size"),
+        ({"beam_size": "5"}, "beam_size"),
+        ({"beam_size": 2.5}, "beam_size"),
+        ({"beam_size": True}, "beam_size"),
+        ({"best_of": 0}, "best_of"),
+        ({"best_of": 11}, "best_of"),
+        ({"best_of": None}, "best_of"),
+        ({"suppress_tokens": "-1"}, "suppress_tokens"),
+        ({"suppress_tokens": None}, "suppress_tokens"),
+        ({"suppress_tokens": [1] * 1_001}, "suppress_tokens"),
+        ({"suppress_tokens": [-2]}, "suppress_tokens"),
+        ({"suppress_tokens": [51_866]}, "suppress_tokens"),
+        ({"suppress_tokens": [1, "13"]}, "suppress_tokens.1"),
+        ({"suppress_tokens": [1.5]}, "suppress_tokens.0"),
         ({"resume": {}}, "resume.committed_until"),
         ({"resume": {"committed_until": -1.0}}, "resume.committed_until"),
         ({"resume": {"committed_until": 1e300}}, "resume.committed_until"),
@@ -176,6 +192,19 @@ def test_a_resume_point_comes_back_as_it_was_sent() -> None:
     )
     sent = json.loads(json.dumps(wire(Ack(3.0, point), 0)))
     assert StreamConfig.parse({"resume": sent["resume"]}).resume == point
+
+
+@pytest.mark.parametrize("ids", [[], [-1], [-1, 0, 51_865], [13] * 1_000])
+def test_token_ids_are_a_list(ids: list[int]) -> None:
+    assert StreamConfig.parse({"suppress_tokens": ids}).suppress_tokens == tuple(ids)
+
+
+def test_the_way_of_decoding_changes_and_changes_back() -> None:
+    config = StreamConfig().changed({"beam_size": 2, "best_of": 1, "suppress_tokens": []})
+    assert (config.beam_size, config.best_of, config.suppress_tokens) == (2, 1, ())
+    assert config.changed({"beam_size": None, "best_of": 5, "suppress_tokens": [-1]}) == (
+        StreamConfig()
+    )
 
 
 def test_settings_change_and_the_others_stay() -> None:
@@ -249,7 +278,9 @@ def test_a_message_is_json_with_type_and_number(
 
 
 def test_the_configuration_in_force_can_be_sent_back() -> None:
-    config = StreamConfig.parse({"language": "German", "policy": "agreement"})
+    config = StreamConfig.parse(
+        {"language": "German", "policy": "agreement", "suppress_tokens": [-1, 13]}
+    )
     sent = wire(Ready("id", config, {}), 0)["config"]
     assert sent["language"] == "de"
     assert StreamConfig.parse(sent) == config

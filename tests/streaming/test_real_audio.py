@@ -17,8 +17,9 @@ from whisper_serve.audio.decode import decode
 from whisper_serve.audio.pcm import SAMPLE_RATE, Samples, seconds
 from whisper_serve.audio.silero import SileroVad
 from whisper_serve.engines.base import DecodeTask
+from whisper_serve.engines.batch_worker import decode_alone
 from whisper_serve.engines.ctranslate2_engine import CTranslate2Backend
-from whisper_serve.engines.decoder import WindowDecoder
+from whisper_serve.engines.padding import Padding
 from whisper_serve.streaming.listener import LiveWindow
 from whisper_serve.streaming.messages import Done, End, Final, ServerMessage, StreamConfig
 from whisper_serve.streaming.session import StreamOptions, StreamSession
@@ -70,21 +71,22 @@ def base(base_ctranslate2: Path) -> Iterator[Hear]:
         workers=1,
         threads_per_worker=2,
     )
-    decoder = WindowDecoder(backend)
 
     def hear(window: LiveWindow) -> Hypothesis:
-        return decoder.decode(
+        return decode_alone(
+            backend,
+            Padding(),
             DecodeTask(
                 window.samples,
                 language=window.language,
                 context=window.context,
                 prefix=window.prefix,
                 beam_size=5 if window.final else 1,
-            )
+            ),
         )
 
     yield hear
-    decoder.close()
+    backend.close()
 
 
 @policies

@@ -43,7 +43,7 @@ class Asker:
         self, window: LiveWindow, config: StreamConfig, *, on_retry: Callable[[], None]
     ) -> Hypothesis:
         """One answer; a window for partial text is asked for only once. Raises what the port
-        raises."""
+        raises; only a window for partial text can be `Superseded`."""
         attempts = ATTEMPTS if window.final else 1
         for attempt in range(1, attempts + 1):
             try:
@@ -66,9 +66,19 @@ class Asker:
             context=f"{config.prompt} {window.context}".strip(),
             prefix=window.prefix,
             hotwords=config.hotwords,
-            beam_size=self._settings.beam_size if window.final else 1,
+            beam_size=self._beam_size(window, config),
+            best_of=config.best_of,
+            suppress_tokens=config.suppress_tokens,
             lane=Lane.LIVE_FINAL if window.final else Lane.LIVE_PARTIAL,
             session_id=self._session_id,
             request_id=self._session_id,
             timeout_s=self._settings.window_timeout_s,
         )
+
+    def _beam_size(self, window: LiveWindow, config: StreamConfig) -> int:
+        """As the client says, or as configured while there is time for it."""
+        if not window.final:
+            return 1
+        if config.beam_size is not None:
+            return config.beam_size
+        return self._settings.beam_size if window.thorough else 1

@@ -33,6 +33,7 @@ from whisper_serve.errors import (
     InvalidMessage,
     InvalidRequest,
     StreamIdle,
+    Superseded,
     WhisperServeError,
 )
 from whisper_serve.ports import Transcribes
@@ -136,6 +137,7 @@ class LiveStream:
             StreamOptions(
                 vad=VadOptions(config.vad.threshold, min_speech_s=config.vad.min_speech_s),
                 reach_s=settings.reach_s,
+                target_s=settings.target_answer_s,
                 limits=_limits(settings),
             ),
             session_id=session_id,
@@ -207,6 +209,8 @@ class LiveStream:
             )
         except InvalidRequest as exc:  # a language that the model does not know
             self._abort(exc)
+        except Superseded as exc:  # engines are well, and partials go on
+            self._session.receive_failure(window, exc)
         except WhisperServeError as exc:
             logger.warning("a window of %.1f s failed: %s", window.duration_s, exc)
             self._rest(window)

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
 
 from whisper_serve.errors import InvalidParameter
+from whisper_serve.streaming.messages import (
+    MAX_HOTWORDS_CHARS,
+    MAX_PROMPT_CHARS,
+    Alternatives,
+    TokenIds,
+)
 from whisper_serve.text.languages import language_code
 from whisper_serve.text.transcript import Segment, Transcript, Word
 
 ResponseFormat = Literal["json", "text", "srt", "vtt", "verbose_json"]
-MAX_PROMPT_CHARS = 4_000
-MAX_HOTWORDS_CHARS = 1_000
 
 
 class TranscribeParameters(BaseModel):
@@ -39,6 +50,20 @@ class TranscribeParameters(BaseModel):
     temperature: float = Field(
         0.0, ge=0.0, le=1.0, description="Where Whisper's ladder of temperatures begins."
     )
+    beam_size: Alternatives | None = Field(
+        None,
+        description="Alternatives that are kept at temperature 0, as configured by default; "
+        "1 is greedy.",
+    )
+    best_of: Alternatives = Field(
+        5, description="Samples of which the likeliest is taken, at temperatures above 0."
+    )
+    suppress_tokens: Annotated[TokenIds, WithJsonSchema({"type": "string"})] = Field(
+        (-1,),
+        description="Ids of tokens that the text may not hold, with commas between them; "
+        "-1 stands for marks that nobody speaks.",
+        json_schema_extra={"default": "-1"},
+    )
     use_context: bool | None = Field(
         None, description="Decode each window with the text before it as prompt."
     )
@@ -50,6 +75,17 @@ class TranscribeParameters(BaseModel):
         if not isinstance(value, str):
             return value
         return language_code(value) if value.strip() else None
+
+    @field_validator("suppress_tokens", mode="before")
+    @classmethod
+    def _token_ids(cls, value: object) -> object:
+        """Written as on openai-whisper's command line; nothing at all is no ids."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(int(part) for part in value.split(",")) if value.strip() else ()
+        except ValueError as exc:
+            raise ValueError("token ids are whole numbers with commas between them") from exc
 
     @classmethod
     def parse(cls, fields: Mapping[str, str]) -> TranscribeParameters:
@@ -189,7 +225,8 @@ class TranscriptionOut(BaseModel):
 
 class HealthOut(BaseModel):
     """The answer to `GET /health` and `GET /readyz`; all but `status` and `reason` are of
-    the engine that answered."""
+    the engine that answered. `load_s`: seconds that loading its weights took. `audio_waiting_s`:
+    seconds of audio in the windows that wait."""
 
     status: Literal["healthy", "unhealthy"]
     reason: str | None = None
@@ -198,5 +235,7 @@ class HealthOut(BaseModel):
     model: str | None = None
     device: str | None = None
     compute_type: str | None = None
+    load_s: float | None = None
     windows_waiting: int | None = None
+    audio_waiting_s: float | None = None
     windows_running: int | None = None

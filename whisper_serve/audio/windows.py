@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 from whisper_serve.audio.pcm import SAMPLE_RATE, to_samples
@@ -73,10 +73,14 @@ class WindowCutter:
         return Window(start, end, pauses[-1] if pauses else latest, at_pause=bool(pauses))
 
     def windows(self) -> list[Window]:
-        """Windows for decoding side by side."""
-        windows = [self.window_at(0)]
-        while windows[-1].cut < self._total:
-            windows.append(self.window_at(self.start_after(windows[-1])))
+        """Windows for decoding side by side. Those that are cut at a pause end there: what
+        follows is heard by the next."""
+        windows: list[Window] = []
+        start = 0
+        while not windows or windows[-1].cut < self._total:
+            window = self.window_at(start)
+            windows.append(replace(window, end=window.cut) if window.at_pause else window)
+            start = self.start_after(window)
         return windows
 
     def start_after(self, window: Window) -> int:

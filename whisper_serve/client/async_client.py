@@ -134,4 +134,6 @@ class AsyncClient:
 
 
 def _form_value(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(str(item) for item in value)
     return str(value).lower() if isinstance(value, bool) else str(value)

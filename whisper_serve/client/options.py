@@ -7,6 +7,7 @@ from typing import Literal, TypedDict
 from whisper_serve.streaming.messages import Encoding, PolicyName
 
 Task = Literal["transcribe", "translate"]
+TokenIds = list[int] | tuple[int, ...]
 
 
 class TranscribeOptions(TypedDict, total=False):
@@ -18,6 +19,9 @@ class TranscribeOptions(TypedDict, total=False):
     hotwords: str
     word_timestamps: bool
     temperature: float
+    beam_size: int | None
+    best_of: int
+    suppress_tokens: TokenIds
     use_context: bool
 
 
@@ -35,6 +39,9 @@ class StreamOptions(TypedDict, total=False):
     vad: bool
     prompt: str
     hotwords: str
+    beam_size: int | None
+    best_of: int
+    suppress_tokens: TokenIds
     encoding: Encoding
     sample_rate: int
     channels: int

@@ -19,6 +19,8 @@ from whisper_serve.text.transcript import Hypothesis
 SAMPLE_RATE = 16_000
 WINDOW_S = 30.0
 WINDOW_SAMPLES = int(SAMPLE_RATE * WINDOW_S)
+# Windows that are decoded together by default: more make a CPU no faster.
+CPU_ROWS, GPU_ROWS = 8, 64
 
 Task = Literal["transcribe", "translate"]
 Samples = npt.NDArray[np.int16]
@@ -46,6 +48,10 @@ class TemperaturePolicy:
     logprob_threshold: float = -1.0
     no_speech_threshold: float = 0.6
 
+    @property
+    def first(self) -> float:
+        return self.temperatures[0]
+
     @classmethod
     def starting_at(cls, temperature: float) -> TemperaturePolicy:
         """Whisper's ladder from `temperature` up to 1.0 in steps of 0.2."""
@@ -61,6 +67,8 @@ class DecodeTask:
     `context`: text that was spoken before the window, never words inside it.
     `prefix`: what is said at the very start of the window; the decode has to begin with it,
     and the answer begins behind it.
+    `beam_size` counts at temperature 0, `best_of` above it. `suppress_tokens`: ids that the text
+    may not hold; -1 stands for Whisper's own list, of marks that nobody speaks.
     `timeout_s`: seconds from `submit` after which nobody waits for the answer any more.
     """
 
@@ -72,6 +80,8 @@ class DecodeTask:
     hotwords: str = ""
     temperature: TemperaturePolicy = field(default_factory=TemperaturePolicy)
     beam_size: int = 1
+    best_of: int = 5
+    suppress_tokens: tuple[int, ...] = (-1,)
     want_words: bool = True
     lane: Lane = Lane.FILE
     session_id: str = ""
@@ -97,10 +107,11 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True)
 class EngineLoad:
-    """What an engine has to do: windows waiting, windows being decoded, and the age in
-    seconds of the decode that has run longest (0 when idle)."""
+    """What an engine has to do: windows waiting and the seconds of audio in them, windows being
+    decoded, and the age in seconds of the decode that has run longest (0 when idle)."""
 
     waiting: int
+    waiting_s: float
     running: int
     oldest_running_s: float
 
@@ -112,10 +123,11 @@ class Engine(Protocol):
     def info(self) -> EngineInfo: ...
 
     def submit(self, task: DecodeTask) -> Future[Hypothesis]:
-        """Queue a window; cancelling the future before it starts saves the work.
+        """Queue a window; cancelling the future saves what work has not been done.
 
         The future raises `Overloaded` when the queue is full, `DeadlineExceeded` when
-        `timeout_s` passed before the decode began, `EngineFailed` when the decode broke.
+        `timeout_s` passed before the decode began, `Superseded` when a newer partial of the
+        session came before, `EngineFailed` when the decode broke.
         """
         ...
 

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from whisper_serve.engines.base import SAMPLE_RATE, DecodeTask, Engine, TemperaturePolicy
-from whisper_serve.engines.decoder import WindowDecoder
-from whisper_serve.engines.threaded import ThreadedEngine
+from whisper_serve.engines.base import CPU_ROWS, SAMPLE_RATE, DecodeTask, Engine, TemperaturePolicy
+from whisper_serve.engines.batch_worker import BatchWorker
+from whisper_serve.engines.intake import Limits
+from whisper_serve.engines.padding import Padding
+from whisper_serve.engines.threaded import ThreadedEngine, Worker
 from whisper_serve.engines.weights import Kind, Source, Weights, ensure_weights
-
-if TYPE_CHECKING:
-    from whisper_serve.engines.ctranslate2_engine import CTranslate2Backend
-    from whisper_serve.engines.torch_whisper.backend import TorchBackend
+from whisper_serve.errors import WhisperServeError
 
 logger = logging.getLogger(__name__)
+
+# Of one batch: more makes it no faster, and others would wait long for its end.
+BATCH_AUDIO_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """What to load and how to run it; all choices are made, nothing is `auto`.
 
-    `workers` windows are decoded at once, each on `threads_per_worker` CPUs.
+    `workers` decode side by side, each on `threads_per_worker` CPUs and up to `rows` windows
+    together. `device_share`: how much of one GPU's memory the engine may use.
     """
 
     model: str
@@ -39,6 +41,9 @@ class EngineOptions:
     workers: int
     max_queued: int
     threads_per_worker: int = 1
+    rows: int = CPU_ROWS
+    device_share: float = 1.0
+    padding: Padding = field(default_factory=Padding)
 
     @property
     def weights_kind(self) -> Kind:
@@ -62,41 +67,60 @@ def build_engine(options: EngineOptions) -> Engine:
     An engine has its process to itself: this sets how many threads torch computes on. Raises
     `WeightsError`, and `ConfigError` when this machine cannot compute as chosen.
     """
-    began = time.monotonic()
     # By default torch takes all CPUs in each of the workers, which it works for with either
     # engine: spectrograms are its work too.
     torch.set_num_threads(options.threads_per_worker)
     weights = fetch_weights(options, progress=False)
-    decoder = _decoder(options, weights)
-    decoder.decode(warm_up_task())
+    worker = _worker(options, weights)
+    engine = ThreadedEngine(worker, _limits(options), threads=_threads(options))
+    began = time.monotonic()
+    try:
+        engine.submit(warm_up_task()).result()
+    except WhisperServeError:
+        engine.close()
+        raise
     logger.info(
-        "loaded %s on %s with %s (%s) in %.1f s",
+        "%s on %s with %s (%s): weights loaded in %.1f s, warm after %.1f s",
         weights.name,
-        decoder.info.device,
-        decoder.info.engine,
-        decoder.info.compute_type,
+        engine.info.device,
+        engine.info.engine,
+        engine.info.compute_type,
+        engine.info.load_s,
         time.monotonic() - began,
     )
-    return ThreadedEngine(decoder, workers=options.workers, max_queued=options.max_queued)
+    return engine
 
 
 def warm_up_task() -> DecodeTask:
-    """A window that takes every step, which is slow the first time: its prefix is text even
-    where the model hears silence, and so its words are aligned."""
+    """A window that takes every step, which is slow the first time."""
     policy = TemperaturePolicy(temperatures=(0.0,), no_speech_threshold=1.0)
     return DecodeTask(np.zeros(SAMPLE_RATE, np.int16), prefix="Hello", temperature=policy)
 
 
-def _decoder(options: EngineOptions, weights: Weights) -> WindowDecoder[Any]:
+def _limits(options: EngineOptions) -> Limits:
+    return Limits(
+        max_queued=options.max_queued,
+        rows=options.rows,
+        audio_s=BATCH_AUDIO_S,
+        file_rows=max(1, options.rows * options.workers // 2),
+    )
+
+
+def _threads(options: EngineOptions) -> int:
+    """The torch engine's one thread steps all its rows."""
+    return 1 if options.engine == "torch" else options.workers
+
+
+def _worker(options: EngineOptions, weights: Weights) -> Worker:
     if options.engine == "torch":
-        return WindowDecoder(_torch_backend(options, weights))
-    return WindowDecoder(_ctranslate2_backend(options, weights))
+        return _torch_worker(options, weights)
+    return _ctranslate2_worker(options, weights)
 
 
-def _ctranslate2_backend(options: EngineOptions, weights: Weights) -> CTranslate2Backend:
+def _ctranslate2_worker(options: EngineOptions, weights: Weights) -> Worker:
     from whisper_serve.engines.ctranslate2_engine import CTranslate2Backend  # noqa: PLC0415
 
-    return CTranslate2Backend(
+    backend = CTranslate2Backend(
         weights.path,
         name=weights.name,
         device=options.device,
@@ -104,18 +128,20 @@ def _ctranslate2_backend(options: EngineOptions, weights: Weights) -> CTranslate
         workers=options.workers,
         threads_per_worker=options.threads_per_worker,
     )
+    return BatchWorker(backend, options.padding, rows=options.rows)
 
 
-def _torch_backend(options: EngineOptions, weights: Weights) -> TorchBackend:
-    from whisper_serve.engines.checkpoints import (  # noqa: PLC0415
-        read_ctranslate2,
-        read_openai_checkpoint,
-    )
-    from whisper_serve.engines.torch_whisper.backend import TorchBackend  # noqa: PLC0415
-    from whisper_serve.engines.torch_whisper.model import load_model  # noqa: PLC0415
+def _torch_worker(options: EngineOptions, weights: Weights) -> Worker:
+    from whisper_serve.engines.torch_whisper.engine import torch_worker  # noqa: PLC0415
+    from whisper_serve.engines.torch_whisper.mapped_weights import load_weights  # noqa: PLC0415
 
     began = time.monotonic()
-    reads = read_openai_checkpoint if weights.kind == "openai" else read_ctranslate2
-    checkpoint = reads(weights.path)
-    model = load_model(checkpoint, options.device, options.compute_type)
-    return TorchBackend(model, name=weights.name, load_s=time.monotonic() - began)
+    model = load_weights(weights, options.model_dir, options.device, options.compute_type)
+    return torch_worker(
+        model,
+        name=weights.name,
+        load_s=time.monotonic() - began,
+        padding=options.padding,
+        gpu_share=options.device_share,
+        max_rows=options.rows,
+    )

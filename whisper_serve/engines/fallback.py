@@ -6,13 +6,10 @@ Source: `whisper/transcribe.py`, `decode_with_fallback`, of openai-whisper.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from whisper_serve.engines.base import TemperaturePolicy
-
-# Samples drawn at a temperature above 0, of which the likeliest is taken.
-BEST_OF = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +33,8 @@ def compression_ratio(text: str) -> float:
     return len(data) / len(zlib.compress(data))
 
 
-def decode_with_fallback(
-    decode: Callable[[float], Candidate], policy: TemperaturePolicy
-) -> Candidate:
-    """Call `decode(temperature)` until a candidate is accepted.
-
-    Without one, the likeliest candidate that does not repeat itself is taken, or else the
-    likeliest of all.
-    """
-    candidates: list[Candidate] = []
-    for temperature in policy.temperatures:
-        candidate = decode(temperature)
-        if is_acceptable(candidate, policy) or is_silence(candidate, policy):
-            return candidate
-        candidates.append(candidate)
+def likeliest(candidates: Sequence[Candidate], policy: TemperaturePolicy) -> Candidate:
+    """The likeliest candidate that does not repeat itself, or else the likeliest of all."""
     steady = [c for c in candidates if not repeats_itself(c, policy)]
     return max(steady or candidates, key=lambda c: c.avg_logprob)
 

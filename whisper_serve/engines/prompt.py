@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from whisper.tokenizer import Tokenizer
 
@@ -17,17 +18,28 @@ MAX_HOTWORD_TOKENS = 48
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """`previous` stands behind <|startofprev|>; `start` says language and task; `prefix` is
-    text of the window itself, behind its first timestamp, that the decode must begin with."""
+    """`hotwords` and then `previous` stand behind <|startofprev|>; `start` says language and
+    task; `prefix` is text of the window itself, behind its first timestamp, that the decode
+    must begin with."""
 
     previous: tuple[int, ...]
     start: tuple[int, ...]
     prefix: tuple[int, ...]
+    hotwords: tuple[int, ...] = ()
 
     def tokens(self, tokenizer: Tokenizer) -> list[int]:
         """All of it in the order the decoder reads it."""
-        before = [tokenizer.sot_prev, *self.previous] if self.previous else []
+        before = [*self.hotwords, *self.previous]
+        if before:
+            before.insert(0, tokenizer.sot_prev)
         return [*before, *self.start, *self.prefix]
+
+    def lined_up(self, lengths: Sequence[int]) -> Prompt:
+        """With so much less of the context that as many tokens as one of `lengths` stand before
+        the start; the hotwords stay, and so does a context that is shorter than all."""
+        n_before = len(self.hotwords) + len(self.previous)
+        fitting = [n - len(self.hotwords) for n in lengths if len(self.hotwords) < n <= n_before]
+        return replace(self, previous=self.previous[-max(fitting) :]) if fitting else self
 
     def known(self, tokenizer: Tokenizer) -> int:
         """How many text tokens the prefix has."""
@@ -41,9 +53,10 @@ def build_prompt(task: DecodeTask, tokenizer: Tokenizer) -> Prompt:
     context = _encode(task.context, tokenizer)
     room = MAX_CONTEXT_TOKENS - len(hotwords)
     return Prompt(
-        previous=(*hotwords, *context[-room:]),
+        previous=tuple(context[-room:]),
         start=tuple(tokenizer.sot_sequence),
         prefix=_prefix(task, tokenizer),
+        hotwords=tuple(hotwords),
     )
 
 
@@ -59,8 +72,9 @@ def _encode(text: str, tokenizer: Tokenizer) -> list[int]:
     return list(tokenizer.encode(f" {stripped}", disallowed_special=())) if stripped else []
 
 
-def suppressed_tokens(tokenizer: Tokenizer) -> list[int]:
-    """Tokens that no transcript may hold: marks of no speech and control tokens."""
+def suppressed_tokens(tokenizer: Tokenizer, asked: Sequence[int] = (-1,)) -> tuple[int, ...]:
+    """Tokens that no transcript may hold: control tokens always, and those that are `asked`
+    for, where -1 stands for the marks that nobody speaks."""
     control = (
         tokenizer.transcribe,
         tokenizer.translate,
@@ -69,4 +83,7 @@ def suppressed_tokens(tokenizer: Tokenizer) -> list[int]:
         tokenizer.sot_lm,
         tokenizer.no_speech,
     )
-    return sorted({*tokenizer.non_speech_tokens, *control})
+    marks = tokenizer.non_speech_tokens if -1 in asked else ()
+    # The end of text cannot be forbidden: a decode without it would not end.
+    chosen = (token for token in asked if 0 <= token < tokenizer.eot)
+    return tuple(sorted({*control, *marks, *chosen}))

@@ -16,7 +16,9 @@ from ray import serve
 from ray.serve import Application
 
 from whisper_serve.config import Config, load_config
+from whisper_serve.engines.base import Lane
 from whisper_serve.engines.build import EngineOptions, build_engine
+from whisper_serve.engines.padding import Padding
 from whisper_serve.serving.asr import EngineBuilder, WhisperASR
 from whisper_serve.serving.cluster import cluster_nodes, connect
 from whisper_serve.serving.ingress import Ingress
@@ -86,13 +88,18 @@ def engine_deployment(
             ray_actor_options={"num_cpus": num_cpus, "num_gpus": plan.gpus_per_replica},
             max_replicas_per_node=max_replicas_per_node,
             max_constructor_retry_count=START_ATTEMPTS,
-            max_ongoing_requests=options.max_queued + plan.workers + ASR_ONGOING_BEYOND_QUEUE,
+            max_ongoing_requests=most_windows(options) + ASR_ONGOING_BEYOND_QUEUE,
             health_check_period_s=config.deployment.health_check_period_s,
             graceful_shutdown_timeout_s=5,
             graceful_shutdown_wait_loop_s=0.2,
         )
         .bind(options, config.logging, stuck_after_s, build)
     )
+
+
+def most_windows(options: EngineOptions) -> int:
+    """How many windows one engine holds at the most: waiting in its lanes and being decoded."""
+    return len(Lane) * options.max_queued + options.workers * options.rows
 
 
 def _stuck_after_s(config: Config) -> float:
@@ -110,5 +117,8 @@ def engine_options(config: Config, plan: Plan) -> EngineOptions:
         compute_type=plan.compute_type,
         workers=plan.workers,
         threads_per_worker=plan.threads_per_worker,
+        rows=plan.rows,
+        device_share=min(1.0, plan.gpus_per_replica),
+        padding=Padding(margin_s=config.model.padding_s),
         max_queued=config.deployment.max_queued_windows,
     )

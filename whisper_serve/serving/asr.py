@@ -40,6 +40,12 @@ class WhisperASR:
     async def status(self) -> EngineStatus:
         return EngineStatus(self._engine.info, self._engine.load())
 
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What an autoscaling policy of Serve may look at: work that waits, in seconds of audio,
+        which says more than the number of requests does."""
+        load = self._engine.load()
+        return {"waiting_audio_s": load.waiting_s, "waiting_windows": float(load.waiting)}
+
     async def check_health(self) -> None:
         running_s = self._engine.load().oldest_running_s
         if running_s > self._stuck_after_s:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from whisper_serve.config import Config
+from whisper_serve.engines.base import CPU_ROWS, GPU_ROWS
 from whisper_serve.errors import ConfigError, ConfigProblem, ServerStartError
 
 MAX_THREADS = 4
@@ -22,8 +23,8 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is deployed. `workers` windows are decoded at once in each of `replicas`, each on
-    `threads_per_worker` CPUs."""
+    """What is deployed. In each of `replicas`, `workers` decode side by side, each on
+    `threads_per_worker` CPUs and up to `rows` windows together."""
 
     device: str
     engine: str
@@ -31,6 +32,7 @@ class Plan:
     replicas: int
     workers: int
     threads_per_worker: int
+    rows: int
     cpus_per_replica: float
     gpus_per_replica: float
     front_cpus: float
@@ -58,6 +60,7 @@ def make_plan(config: Config, nodes: Sequence[Node]) -> Plan:
         replicas=replicas,
         workers=workers,
         threads_per_worker=threads,
+        rows=_rows(config, device),
         cpus_per_replica=cpus,
         gpus_per_replica=gpus,
         front_cpus=front_cpus,
@@ -75,6 +78,13 @@ def _workers(engine: str, cpus: int) -> tuple[int, int]:
         return 1, cpus
     threads = min(MAX_THREADS, max(1, cpus // 2))
     return cpus // threads, threads
+
+
+def _rows(config: Config, device: str) -> int:
+    rows = config.deployment.batch_windows
+    if rows == "auto":
+        return GPU_ROWS if device == "cuda" else CPU_ROWS
+    return rows
 
 
 def _device(config: Config, nodes: Sequence[Node]) -> str:

@@ -27,6 +27,7 @@ import numpy.typing as npt
 from whisper_serve.audio.pcm import SAMPLE_RATE, Samples, seconds, to_samples
 from whisper_serve.audio.vad import FRAME_SAMPLES, VadOptions
 from whisper_serve.streaming.buffer import SampleBuffer
+from whisper_serve.streaming.effort import Effort
 from whisper_serve.streaming.messages import KnownWord, ResumePoint
 from whisper_serve.streaming.policies import Ending, Policy, Progress
 from whisper_serve.streaming.settled import Settled
@@ -86,7 +87,8 @@ class LiveWindow:
     """Audio to decode: `samples` (16 kHz mono int16, at most 30 s) begin at `start` of the
     stream. A `final` window must be answered; others are for partial text.
 
-    `settles` tells that all of it becomes final, `fresh` that it begins behind the final text.
+    `settles` tells that all of it becomes final, `fresh` that it begins behind the final text,
+    `thorough` that there is time for more than the fastest decode.
     """
 
     number: int
@@ -98,6 +100,7 @@ class LiveWindow:
     final: bool
     settles: bool
     fresh: bool
+    thorough: bool = True
 
     @property
     def end(self) -> int:
@@ -119,7 +122,7 @@ class Outcome:
 class LiveListener:
     """Walks through one stream; `policy` decides within a stretch.
 
-    `reach_s`: how far a window reaches back over final text.
+    `effort`: how far a window reaches back over final text.
     """
 
     def __init__(
@@ -128,7 +131,7 @@ class LiveListener:
         vad: Vad,
         vad_options: VadOptions,
         *,
-        reach_s: float,
+        effort: Effort,
         use_context: bool = True,
         language: str | None = None,
         resume: ResumePoint | None = None,
@@ -136,7 +139,7 @@ class LiveListener:
         self.policy = policy
         self.use_context = use_context
         self.language = language
-        self._reach_s = reach_s
+        self._effort = effort
         self._vad = vad
         resume = resume or ResumePoint(committed_until=0.0)
         origin = to_samples(resume.committed_until)
@@ -189,6 +192,7 @@ class LiveListener:
             return None
         self._asked = None
         self._answer_s = hypothesis.stats.total_s
+        self._effort.learn(self._answer_s)
         self._learn_language(hypothesis, window)
         return self._settle(window, spoken)
 
@@ -262,12 +266,20 @@ class LiveListener:
         if self._again is not None:
             again, self._again = self._again, None
             return again
-        while (window := self._due()) is None and self._probabilities:
+        while (window := self._due()) is None and self._probabilities and not self._at_flush:
             self._step(self._probabilities.popleft())
         if window is None and self._flush_at is not None:
             window = self._flush(self._flush_at)
+            if window is None and self._probabilities:
+                return self._next_final()
         self._buffer.drop_before(self._audio_from())
         return window
+
+    @property
+    def _at_flush(self) -> bool:
+        """What came behind a flush is walked through once that is settled: frames that were
+        passed before would begin no stretch any more."""
+        return self._flush_at is not None and self._speech.position >= self._flush_at
 
     def _step(self, probability: float) -> None:
         self._speech.push(probability)
@@ -349,6 +361,7 @@ class LiveListener:
             final=final,
             settles=settles,
             fresh=fresh,
+            thorough=final and self._effort.is_thorough,
         )
 
     # Settling
@@ -429,7 +442,7 @@ class LiveListener:
     def _reach(self) -> int:
         """How far a window may reach back so that what comes will have room behind it."""
         room_s = MAX_WINDOW_S - self.policy.room_s
-        return to_samples(max(0.0, min(self._reach_s, room_s)))
+        return to_samples(max(0.0, min(self._effort.reach_s, room_s)))
 
     def _audio_from(self) -> int:
         """The first sample that may still be needed, on the grid of frames."""

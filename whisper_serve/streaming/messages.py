@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -39,6 +40,23 @@ MAX_RESUME_WORDS = 400
 # Twenty years, far from where a double cannot tell one sample from the next.
 MAX_STREAM_S = 6e8
 Seconds = Annotated[float, Field(ge=0.0, le=MAX_STREAM_S)]
+
+MAX_TOKEN_IDS = 1_000
+# Of the largest of Whisper's vocabularies.
+MAX_TOKEN_ID = 51_865
+
+
+def _within_bounds(ids: tuple[int, ...]) -> tuple[int, ...]:
+    if len(ids) > MAX_TOKEN_IDS:
+        raise ValueError(f"at most {MAX_TOKEN_IDS:,} token ids, and these are {len(ids):,}")
+    if not all(-1 <= token <= MAX_TOKEN_ID for token in ids):
+        raise ValueError(f"token ids are whole numbers from -1 to {MAX_TOKEN_ID}")
+    return ids
+
+
+# How a client may have a window decoded, whether of a stream or of a file.
+Alternatives = Annotated[int, Field(ge=1, le=10)]
+TokenIds = Annotated[tuple[int, ...], AfterValidator(_within_bounds)]
 
 
 class KnownWord(NamedTuple):
@@ -95,6 +113,9 @@ class StreamConfig(BaseModel):
     vad: bool = True
     prompt: str = Field("", max_length=MAX_PROMPT_CHARS)
     hotwords: str = Field("", max_length=MAX_HOTWORDS_CHARS)
+    beam_size: Alternatives | None = None
+    best_of: Alternatives = 5
+    suppress_tokens: TokenIds = (-1,)
     encoding: Encoding = "pcm_s16le"
     sample_rate: int = Field(16_000, ge=8_000, le=48_000)
     channels: int = Field(1, ge=1, le=2)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from whisper_serve.audio.pcm import Samples, seconds
 from whisper_serve.audio.vad import VadOptions
 from whisper_serve.errors import InvalidMessage, WhisperServeError
+from whisper_serve.streaming.effort import Effort
 from whisper_serve.streaming.events import SpeechEvents
 from whisper_serve.streaming.listener import (
     AlwaysSpeech,
@@ -48,10 +49,12 @@ DONE = 1000
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
     """What the service has settled for all streams. `reach_s`: how far a window reaches back
-    over final text; `limits` are told to the client."""
+    over final text, as long as answers take no more than `target_s`; `limits` are told to the
+    client."""
 
     vad: VadOptions = field(default_factory=VadOptions)
     reach_s: float = 20.0
+    target_s: float | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -95,7 +98,7 @@ class StreamSession:
             make_policy(config),
             make_vad() if config.vad else AlwaysSpeech(),
             options.vad,
-            reach_s=options.reach_s,
+            effort=Effort(options.reach_s, options.target_s),
             use_context=config.use_context,
             language=config.language,
             resume=config.resume,

@@ -4,14 +4,22 @@ import pytest
 
 from tests.api.fakes import FakeEngines, app_with, client_of
 from whisper_serve import __version__
+from whisper_serve.api.services import EngineStatus
+from whisper_serve.engines.base import EngineInfo, EngineLoad
 from whisper_serve.errors import EngineUnavailable
 
+BUSY = FakeEngines(
+    EngineStatus(
+        EngineInfo("ctranslate2", "base", "cpu", "int8", multilingual=True, load_s=0.81294),
+        EngineLoad(waiting=3, waiting_s=41.23456, running=2, oldest_running_s=0.5),
+    )
+)
 NOBODY = FakeEngines(EngineUnavailable(5.0))
 
 
 @pytest.mark.parametrize("path", ["/health", "/readyz"])
 async def test_with_an_engine_that_answers_it_is_healthy(path: str) -> None:
-    async with client_of(app_with()) as client:
+    async with client_of(app_with(engines=BUSY)) as client:
         answer = await client.get(path)
     assert answer.status_code == 200
     assert answer.json() == {
@@ -22,7 +30,9 @@ async def test_with_an_engine_that_answers_it_is_healthy(path: str) -> None:
         "model": "base",
         "device": "cpu",
         "compute_type": "int8",
+        "load_s": 0.813,
         "windows_waiting": 3,
+        "audio_waiting_s": 41.235,
         "windows_running": 2,
     }
 

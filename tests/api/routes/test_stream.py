@@ -28,7 +28,7 @@ from tests.api.streams import (
 from tests.streaming.speaker import Ears
 from whisper_serve.api import live
 from whisper_serve.api.routes.stream import stream_router
-from whisper_serve.engines.base import DecodeTask
+from whisper_serve.engines.base import DecodeTask, Lane
 from whisper_serve.errors import EngineFailed, InvalidParameter
 from whisper_serve.streaming.messages import StreamConfig
 
@@ -51,6 +51,10 @@ async def client(
 ) -> AsyncIterator[Client]:
     async with server(engine, **settings) as running, running.client(config) as connected:
         yield connected
+
+
+def is_final(task: DecodeTask) -> bool:
+    return task.lane is Lane.LIVE_FINAL
 
 
 def without_seq(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,6 +214,13 @@ WRONG_FIRST = {
     "a language that nobody speaks": ({"language": "klingon"}, "invalid_parameter", "language"),
     "a prompt that is too long": ({"prompt": "a" * 4_001}, "invalid_parameter", "prompt"),
     "half a character": ('{"prompt": "\\ud800"}', "invalid_parameter", ""),
+    "a beam that is too wide": ({"beam_size": 11}, "invalid_parameter", "beam_size"),
+    "no samples at all": ({"best_of": 0}, "invalid_parameter", "best_of"),
+    "text for a list": ({"suppress_tokens": "-1"}, "invalid_parameter", "suppress_tokens"),
+    "too many tokens": (
+        {"suppress_tokens": [1] * 1_001},
+        *("invalid_parameter", "suppress_tokens: at most 1,000"),
+    ),
     "an unknown encoding": ({"encoding": "mp3"}, "invalid_parameter", "encoding"),
     "a rate beyond the limits": ({"sample_rate": 96_000}, "invalid_parameter", "sample_rate"),
     "a deep heap": (DEEP, "invalid_parameter", "a"),
@@ -353,6 +364,7 @@ async def test_new_settings_hold_for_what_follows() -> None:
         await stream.send(words(20)[: 5 * 8000])
         await stream.until("final")
         change = {"language": "de", "prompt": "Hallo.", "task": "translate", "interim": True}
+        change |= {"beam_size": 3, "best_of": 2, "suppress_tokens": [13]}
         await stream.send({"command": "config", "config": change})
         await stream.until("ready")
         before = len(engine.tasks)
@@ -362,6 +374,10 @@ async def test_new_settings_hold_for_what_follows() -> None:
     assert {task.language for task in engine.tasks[before:]} == {"de"}
     assert {task.task for task in engine.tasks[before:]} == {"translate"}
     assert all(task.context.startswith("Hallo.") for task in engine.tasks[before:])
+    assert {task.beam_size for task in engine.tasks[:before]} == {5}
+    assert {task.beam_size for task in engine.tasks[before:] if is_final(task)} == {3}
+    assert {(t.best_of, t.suppress_tokens) for t in engine.tasks[:before]} == {(5, (-1,))}
+    assert {(t.best_of, t.suppress_tokens) for t in engine.tasks[before:]} == {(2, (13,))}
     assert stream.text == said(20)
 
 
@@ -375,6 +391,8 @@ async def test_new_settings_hold_for_what_follows() -> None:
         {"vad": False},
         {"overlap": 5.0},
         {"chunk_duration": "2"},
+        {"beam_size": 0},
+        {"suppress_tokens": [-2]},
         {"lang": "de"},
     ],
     ids=lambda change: next(iter(change)),

@@ -184,6 +184,7 @@ async def test_without_parameters_the_defaults_are_asked() -> None:
     task = await asked()
     assert (task.language, task.task, task.context, task.hotwords) == (None, "transcribe", "", "")
     assert task.temperature == TemperaturePolicy()
+    assert (task.beam_size, task.best_of, task.suppress_tokens) == (5, 5, (-1,))
 
 
 @pytest.mark.parametrize("language", ["de", "DE", "German", "de-AT", " german "])
@@ -201,6 +202,27 @@ async def test_parameters_reach_the_engine() -> None:
     )
     assert (task.task, task.context, task.hotwords) == ("translate", "Dear friends", "Ray Serve")
     assert task.temperature.temperatures == (0.4, 0.6, 0.8, 1.0)
+
+
+async def test_the_way_of_decoding_reaches_the_engine() -> None:
+    task = await asked(beam_size="2", best_of="3", suppress_tokens="-1, 13")
+    assert (task.beam_size, task.best_of, task.suppress_tokens) == (2, 3, (-1, 13))
+
+
+async def test_a_beam_that_is_not_chosen_is_as_wide_as_configured() -> None:
+    port = FakePort()
+    await transcribe(port, settings={"model": {"beam_size": 4}})
+    assert port.tasks[0].beam_size == 4
+
+
+@pytest.mark.parametrize("way", ["form", "query"])
+async def test_no_ids_leave_only_control_tokens_to_be_suppressed(way: str) -> None:
+    port, fields = FakePort(), {"suppress_tokens": ""}
+    if way == "form":
+        await transcribe(port, form=fields)
+    else:
+        await transcribe(port, query=fields)
+    assert port.tasks[0].suppress_tokens == ()
 
 
 async def test_the_request_s_id_reaches_the_engine() -> None:
@@ -276,6 +298,20 @@ BAD_PARAMETERS = [
     ("response_format", "docx", "'json', 'text', 'srt', 'vtt' or 'verbose_json'"),
     ("prompt", "x" * 4_001, "at most 4000 characters"),
     ("hotwords", "x" * 1_001, "at most 1000 characters"),
+    ("beam_size", "0", "greater than or equal to 1"),
+    ("beam_size", "11", "less than or equal to 10"),
+    ("beam_size", "2.5", "valid integer"),
+    ("beam_size", "", "valid integer"),
+    ("best_of", "0", "greater than or equal to 1"),
+    ("best_of", "11", "less than or equal to 10"),
+    ("best_of", "all", "valid integer"),
+    ("suppress_tokens", "hello", "whole numbers with commas between them"),
+    ("suppress_tokens", "1.5", "whole numbers with commas between them"),
+    ("suppress_tokens", "1,,2", "whole numbers with commas between them"),
+    ("suppress_tokens", "[1, 2]", "whole numbers with commas between them"),
+    ("suppress_tokens", "-2", "whole numbers from -1 to 51865"),
+    ("suppress_tokens", "13,51866", "whole numbers from -1 to 51865"),
+    ("suppress_tokens", "1" + 1_000 * ",1", "at most 1,000 token ids, and these are 1,001"),
     ("model", "large", "unknown parameter; known: language, task, prompt"),
 ]
 

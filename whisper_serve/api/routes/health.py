@@ -34,7 +34,9 @@ def health_router(services: Services) -> APIRouter:
             model=status.info.model,
             device=status.info.device,
             compute_type=status.info.compute_type,
+            load_s=round(status.info.load_s, 3),
             windows_waiting=status.load.waiting,
+            audio_waiting_s=round(status.load.waiting_s, 3),
             windows_running=status.load.running,
         )
 

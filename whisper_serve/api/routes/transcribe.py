@@ -66,6 +66,9 @@ def options_of(parameters: TranscribeParameters, request_id: str) -> TranscribeO
         prompt=parameters.prompt,
         hotwords=parameters.hotwords,
         temperature=parameters.temperature,
+        beam_size=parameters.beam_size,
+        best_of=parameters.best_of,
+        suppress_tokens=parameters.suppress_tokens,
         use_context=parameters.use_context,
         request_id=request_id,
     )

@@ -7,74 +7,41 @@ attention, and `use_sdpa`, one switch for all models of the process, is left alo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 
 import numba
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 from whisper.model import Whisper
 from whisper.timing import dtw_cpu, median_filter
-from whisper.tokenizer import Tokenizer
 
-from whisper_serve.engines.word_times import Alignment
+from whisper_serve.engines.torch_whisper.network import LayerRead
 
 MEDIAN_FILTER_WIDTH = 7
 
-# What a projection gave last: shape (1, tokens or frames, n_text_state).
-Outputs = dict[nn.Module, torch.Tensor]
 
+class AlignmentScores:
+    """Listens to a read of the decoder: how much the chosen heads of each row are drawn to each
+    frame by each token."""
 
-def align_tokens(
-    model: Whisper,
-    encoded: torch.Tensor,
-    tokenizer: Tokenizer,
-    text_tokens: Sequence[int],
-    num_frames: int,
-) -> Alignment:
-    """`encoded`: shape (1, n_audio_ctx, n_audio_state). `num_frames`: mel frames of 10 ms that
-    hold audio. Nothing else may run the decoder meanwhile: the hooks here would see it."""
-    start = len(tokenizer.sot_sequence)
-    tokens = [*tokenizer.sot_sequence, tokenizer.no_timestamps, *text_tokens, tokenizer.eot]
-    with recorded_projections(model) as outputs:
-        logits = model.decoder(torch.tensor([tokens], device=encoded.device), encoded)[0]
-    # A token's probability stands in the row of the token before it, and the first text
-    # token follows <|notimestamps|>.
-    probabilities = logits[start:-2, : tokenizer.eot].softmax(dim=-1)  # (text tokens, eot)
-    of_tokens = probabilities[torch.arange(len(text_tokens)), list(text_tokens)]
-    weights = attention_weights(model, outputs, num_frames // 2)
-    token_indices, frame_indices = warp(-attention_map(weights)[start:-1])
-    return Alignment(token_indices, frame_indices, of_tokens.cpu().numpy().astype(np.float32))
+    def __init__(self, model: Whisper) -> None:
+        heads = alignment_heads(model)
+        self._heads = {layer: [h for at, h in heads if at == layer] for layer, _ in heads}
+        self._scores: list[torch.Tensor] = []
 
+    def seen(self, layer: int, read: LayerRead) -> None:
+        if heads := self._heads.get(layer):
+            queries = read.audio_queries[:, heads].float()
+            keys = read.audio[0][:, heads].float()
+            scale = queries.shape[-1] ** -0.5
+            self._scores.append(queries @ keys.transpose(-1, -2) * scale)
 
-@contextmanager
-def recorded_projections(model: Whisper) -> Iterator[Outputs]:
-    """Keeps what the queries and keys of the alignment heads' layers give."""
-    outputs: Outputs = {}
-
-    def keep(projection: nn.Module, _inputs: object, output: torch.Tensor) -> None:
-        outputs[projection] = output
-
-    with ExitStack() as hooks:
-        for layer in {layer for layer, _ in alignment_heads(model)}:
-            attention = model.decoder.blocks[layer].cross_attn
-            hooks.enter_context(attention.query.register_forward_hook(keep))
-            hooks.enter_context(attention.key.register_forward_hook(keep))
-        yield outputs
-
-
-def attention_weights(model: Whisper, outputs: Outputs, n_frames: int) -> torch.Tensor:
-    """Shape (heads, tokens, n_frames), float32; each row sums to 1."""
-    rows = []
-    for layer, head in alignment_heads(model):
-        attention = model.decoder.blocks[layer].cross_attn
-        queries = head_of(outputs[attention.query], head, attention.n_head)
-        keys = head_of(outputs[attention.key], head, attention.n_head)[:n_frames]
-        rows.append((queries @ keys.T * queries.shape[-1] ** -0.5).softmax(dim=-1))
-    return torch.stack(rows)
+    def weights(self, row: int, n_tokens: int, n_frames: int) -> torch.Tensor:
+        """Shape (heads, n_tokens, n_frames), float32; each token's weights sum to 1."""
+        of_row = torch.cat([scores[row, :, :n_tokens, :n_frames] for scores in self._scores])
+        return of_row.softmax(dim=-1)
 
 
 def attention_map(weights: torch.Tensor) -> torch.Tensor:
@@ -98,11 +65,6 @@ def compiled_dtw() -> Callable[[npt.NDArray[np.float64]], npt.NDArray[np.int64]]
     compiled: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.int64]]
     compiled = numba.jit(nopython=True, nogil=True)(dtw_cpu.py_func)
     return compiled
-
-
-def head_of(projected: torch.Tensor, head: int, n_head: int) -> torch.Tensor:
-    """One head's part of a projection, float32: (tokens or frames, n_text_state / n_head)."""
-    return projected[0].view(len(projected[0]), n_head, -1)[:, head].float()
 
 
 def alignment_heads(model: Whisper) -> list[tuple[int, int]]:

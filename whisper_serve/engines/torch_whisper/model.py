@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from whisper.model import Whisper
 
 from whisper_serve.engines.checkpoints import Checkpoint
@@ -16,23 +20,48 @@ COMPUTE_TYPES = {
 }
 
 
-def load_model(checkpoint: Checkpoint, device: str, compute_type: str) -> Whisper:
+def load_model(
+    checkpoint: Checkpoint, device: str, compute_type: str, *, keep_tensors: bool = False
+) -> Whisper:
     """The network on `device`, ready to decode.
 
     `compute_type`: float32, float16, bfloat16, or auto: float16 on CUDA, float32 elsewhere.
+    `keep_tensors`: take the checkpoint's own tensors as parameters and not copies, where they are
+    float32 and contiguous; decoding does not write to them.
     Raises `ConfigError` when the device or the compute type cannot be used, `WeightsError`
     when the tensors do not fit the dimensions.
     """
     target = usable_device(device)
     dtype = compute_dtype(compute_type, target)
-    model = Whisper(checkpoint.dims)
+    with Uninitialized():
+        model = Whisper(checkpoint.dims)
+    tensors = checkpoint.tensors
+    if keep_tensors:
+        tensors = {name: tensor.float().contiguous() for name, tensor in tensors.items()}
     try:
-        model.load_state_dict(checkpoint.tensors)
+        model.load_state_dict(tensors, assign=keep_tensors)
     except RuntimeError as exc:
         raise WeightsError(f"the checkpoint does not fit its dimensions: {exc}") from exc
     heads = checkpoint.alignment_mask().to_sparse()
     model.register_buffer("alignment_heads", heads, persistent=False)
     return cast_weights(model, dtype).to(target).eval()
+
+
+class Uninitialized(TorchFunctionMode):
+    """Makes modules without the random numbers of a beginner, which take longer to draw than
+    weights take to load. Each parameter has to be loaded then."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        del types
+        if getattr(func, "__module__", "") == nn.init.__name__:
+            return None  # the modules ignore it
+        return func(*args, **(kwargs or {}))
 
 
 def usable_device(device: str) -> torch.device:
