@@ -30,7 +30,7 @@ from whisper_serve.streaming.buffer import SampleBuffer
 from whisper_serve.streaming.effort import Effort
 from whisper_serve.streaming.messages import KnownWord, ResumePoint
 from whisper_serve.streaming.policies import Ending, Policy, Progress
-from whisper_serve.streaming.settled import Settled
+from whisper_serve.streaming.settled import Settled, last_words
 from whisper_serve.streaming.speech import SpeechMap
 from whisper_serve.text.commit import speakable
 from whisper_serve.text.transcript import Hypothesis, Segment, Word, words_of
@@ -192,7 +192,7 @@ class LiveListener:
             return None
         self._asked = None
         self._answer_s = hypothesis.stats.total_s
-        self._effort.learn(self._answer_s)
+        self._effort.learn(self._answer_s, hypothesis.stats.queued_s)
         self._learn_language(hypothesis, window)
         return self._settle(window, spoken)
 
@@ -355,7 +355,7 @@ class LiveListener:
             number=self._numbers,
             start=start,
             samples=self._buffer.slice(start, min(end, self._buffer.end)),
-            context=context if self.use_context else "",
+            context=last_words(context, self._effort.context_chars) if self.use_context else "",
             prefix="" if fresh else settled.text,
             language=self.language or self._found_language,
             final=final,

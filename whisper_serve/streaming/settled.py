@@ -37,7 +37,7 @@ class Settled:
     @property
     def whole_context(self) -> str:
         """All of the text, for a window that begins behind it."""
-        return _tail(self.context + self.text)
+        return last_words(self.context + self.text, CONTEXT_CHARS)
 
     def add(self, words: Sequence[Word]) -> tuple[Word, ...]:
         """Make `words` final; returns them with times, in whole samples, that never go back."""
@@ -66,7 +66,8 @@ class Settled:
         """Let the next window begin at `position`; words before it become context."""
         kept = [w for w in self.words if (w.start + w.end) / 2 * SAMPLE_RATE >= position]
         passed = self.words[: len(self.words) - len(kept)]
-        self.context = _tail(self.context + "".join(word.text for word in passed))
+        text = self.context + "".join(word.text for word in passed)
+        self.context = last_words(text, CONTEXT_CHARS)
         self.words = tuple(kept)
         self.window_start = position
 
@@ -93,8 +94,9 @@ class Settled:
         return sum(len(word.text.encode()) for word in words)
 
 
-def _tail(text: str) -> str:
-    if len(text) <= CONTEXT_CHARS:
+def last_words(text: str, max_chars: int) -> str:
+    """The end of `text`, in whole words as far as there are any."""
+    if len(text) <= max_chars:
         return text
-    _, _, whole_words = text[-CONTEXT_CHARS:].partition(" ")
-    return f" {whole_words}" if whole_words else text[-CONTEXT_CHARS:]
+    _, _, whole_words = text[-max_chars:].partition(" ")
+    return f" {whole_words}" if whole_words else text[-max_chars:]
