@@ -9,7 +9,13 @@ from typing import Any, Protocol
 
 from benchmarks.corpus import Recording
 from benchmarks.models import CPUS, Model
-from whisper_serve.config import Config, DeploymentConfig, ModelConfig
+from whisper_serve.config import (
+    ChunkingConfig,
+    Config,
+    DeploymentConfig,
+    LimitsConfig,
+    ModelConfig,
+)
 from whisper_serve.engines.base import DecodeTask, Engine
 from whisper_serve.engines.build import build_engine
 from whisper_serve.pipeline import TranscribeOptions, Transcriber
@@ -24,6 +30,16 @@ def make_config(model: Model, **settings: Any) -> Config:
     return Config(
         model=ModelConfig(size=str(model.folder()), device="cpu", **settings),
         deployment=DeploymentConfig(max_queued_windows=MANY_WINDOWS),
+    )
+
+
+def side_by_side(config: Config, window_s: float) -> Config:
+    """The same with shorter windows that do not wait for each other: most work at a time."""
+    return config.model_copy(
+        update={
+            "chunking": ChunkingConfig(chunk_duration=window_s, use_context=False),
+            "limits": LimitsConfig(max_windows_per_file=8),
+        }
     )
 
 

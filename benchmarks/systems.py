@@ -47,10 +47,27 @@ class System:
 
 
 class Ours:
-    def __init__(self, model: Model, *, engine: str, beam_size: int, at_once: int) -> None:
-        from benchmarks.ours import EnginePort, load_engine, make_config  # noqa: PLC0415
+    """`window_s`: windows side by side, so long at most; None: in sequence, as by default."""
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        engine: str,
+        beam_size: int,
+        at_once: int,
+        window_s: float | None = None,
+    ) -> None:
+        from benchmarks.ours import (  # noqa: PLC0415
+            EnginePort,
+            load_engine,
+            make_config,
+            side_by_side,
+        )
 
         self._config = make_config(model, engine=engine, beam_size=beam_size)
+        if window_s is not None:
+            self._config = side_by_side(self._config, window_s)
         self._port = EnginePort(load_engine(self._config))
         self._at_once = at_once
 
@@ -151,23 +168,28 @@ MANY = 1_000
 SYSTEMS: Mapping[str, System] = {
     "ours": System(
         "whisper_serve",
-        "ctranslate2 int8, greedy, all files at once",
-        partial(Ours, engine="ctranslate2", beam_size=1, at_once=MANY),
+        "ctranslate2 int8, beam 2, windows of 16 s side by side, all files at once",
+        partial(Ours, engine="ctranslate2", beam_size=2, at_once=MANY, window_s=16.0),
+    ),
+    "ours-greedy": System(
+        "whisper_serve",
+        "ctranslate2 int8, greedy, windows of 16 s side by side, all files at once",
+        partial(Ours, engine="ctranslate2", beam_size=1, at_once=MANY, window_s=16.0),
     ),
     "ours-one": System(
         "whisper_serve",
-        "ctranslate2 int8, greedy, one file after the other",
-        partial(Ours, engine="ctranslate2", beam_size=1, at_once=1),
+        "ctranslate2 int8, beam 2, windows of 16 s side by side, one file after the other",
+        partial(Ours, engine="ctranslate2", beam_size=2, at_once=1, window_s=16.0),
     ),
-    "ours-beam": System(
+    "ours-default": System(
         "whisper_serve",
-        "ctranslate2 int8, beam 5, all files at once",
+        "ctranslate2 int8, beam 5, windows of 30 s in sequence, all files at once",
         partial(Ours, engine="ctranslate2", beam_size=5, at_once=MANY),
     ),
     "ours-torch": System(
         "whisper_serve",
-        "torch float32, greedy, all files at once",
-        partial(Ours, engine="torch", beam_size=1, at_once=MANY),
+        "torch float32, greedy, windows of 16 s side by side, all files at once",
+        partial(Ours, engine="torch", beam_size=1, at_once=MANY, window_s=16.0),
         slow=True,
     ),
     "faster-whisper": System(

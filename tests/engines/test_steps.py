@@ -36,7 +36,7 @@ from whisper_serve.text.transcript import Hypothesis, Segment
 MULTILINGUAL = get_tokenizer(multilingual=True, num_languages=99, language="en")
 SPEECH = DecodeTask(np.ones(10 * 16_000, np.int16))
 SHORT = Padding(
-    margin_s=2.0, tokens_per_s=8.0, tokens_more=12, compression_ratio=2.0, avg_logprob=-0.6
+    margin_s=2.0, compression_ratio=2.0, avg_logprob=-0.6
 )
 S = TypeVar("S")
 

@@ -2,6 +2,7 @@
 
     model_dir/tiny.en.pt                an OpenAI checkpoint, its record is tiny.en.pt.sha256.json
     model_dir/tiny.en/                  a CTranslate2 folder, its record is sha256.json inside
+    model_dir/tiny.en.float32-1f0c...   a copy for torch on CPUs, see `mapped_weights.py`
     model_dir/.tiny.en.lock             held by the process that is at work on the model
     model_dir/.tiny.en~k2j3h4.tmp/      what that process has not finished
 
