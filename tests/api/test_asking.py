@@ -23,7 +23,7 @@ PASSING = [EngineFailed(""), DeadlineExceeded(1.0), Overloaded(60.0), EngineUnav
 passing = pytest.mark.parametrize("failure", PASSING, ids=lambda failure: failure.code)
 
 
-def window(*, final: bool) -> LiveWindow:
+def window(*, final: bool, thorough: bool = True) -> LiveWindow:
     return LiveWindow(
         number=1,
         start=0,
@@ -34,6 +34,7 @@ def window(*, final: bool) -> LiveWindow:
         final=final,
         settles=False,
         fresh=False,
+        thorough=thorough,
     )
 
 
@@ -47,8 +48,10 @@ class Asked:
         self._asker = Asker(self.engine, configured, "s-1", longest_wait_s=0.0)
 
     async def ask(self, *, final: bool, **config: object) -> DecodeTask:
-        wish = StreamConfig.parse(config)
-        await self._asker.ask(window(final=final), wish, on_retry=self._retry)
+        return await self.ask_for(window(final=final), **config)
+
+    async def ask_for(self, asked: LiveWindow, **config: object) -> DecodeTask:
+        await self._asker.ask(asked, StreamConfig.parse(config), on_retry=self._retry)
         return self.engine.tasks[-1]
 
     def _retry(self) -> None:
@@ -56,6 +59,13 @@ class Asked:
 
 
 # What is asked
+
+
+async def test_a_stream_in_a_hurry_has_no_beam_unless_the_client_wishes_one() -> None:
+    hurried = window(final=True, thorough=False)
+    assert (await Asked(beam_size=4).ask_for(window(final=True))).beam_size == 4
+    assert (await Asked(beam_size=4).ask_for(hurried)).beam_size == 1
+    assert (await Asked(beam_size=4).ask_for(hurried, beam_size=3)).beam_size == 3
 
 
 @pytest.mark.parametrize(("final", "lane"), [(True, Lane.LIVE_FINAL), (False, Lane.LIVE_PARTIAL)])

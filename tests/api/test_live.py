@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.api.fakes import Lines
@@ -665,6 +665,7 @@ TROUBLES = st.lists(
 
 @settings(max_examples=40)
 @given(actions=st.lists(ACTIONS, max_size=20), troubles=TROUBLES, with_vad=st.booleans())
+@example(actions=[1, Flush(), 1, Flush()], troubles=[], with_vad=True)
 def test_whatever_happens_every_word_is_final_once(
     actions: list[Any], troubles: list[WhisperServeError | None], with_vad: bool
 ) -> None:

@@ -35,9 +35,7 @@ from whisper_serve.text.transcript import Hypothesis, Segment
 
 MULTILINGUAL = get_tokenizer(multilingual=True, num_languages=99, language="en")
 SPEECH = DecodeTask(np.ones(10 * 16_000, np.int16))
-SHORT = Padding(
-    margin_s=2.0, compression_ratio=2.0, avg_logprob=-0.6
-)
+SHORT = Padding(margin_s=2.0, compression_ratio=2.0, avg_logprob=-0.6)
 S = TypeVar("S")
 
 
