@@ -132,8 +132,8 @@ class Decoding:
 
     def once(self, encoded: Encoded, padding: Padding) -> Steps[Candidate | None]:
         """One decode; None when its outcome is suspicious."""
-        expected = padding.max_tokens(self._task.duration_s, self._tokenizer.language)
-        max_tokens = min(MAX_TOKENS, expected)
+        spoken = padding.max_tokens(self._task.duration_s, self._tokenizer.language)
+        max_tokens = min(MAX_TOKENS, len(self._prompt.prefix) + spoken)
         candidate = yield from self.generate(encoded, self._task.temperature.first, max_tokens)
         return None if padding.is_suspicious(candidate, max_tokens) else candidate
 

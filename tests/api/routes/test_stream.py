@@ -374,7 +374,8 @@ async def test_new_settings_hold_for_what_follows() -> None:
     assert {task.language for task in engine.tasks[before:]} == {"de"}
     assert {task.task for task in engine.tasks[before:]} == {"translate"}
     assert all(task.context.startswith("Hallo.") for task in engine.tasks[before:])
-    assert {task.beam_size for task in engine.tasks[:before]} == {5}
+    # As configured, or none before it is known that there is time for it.
+    assert {task.beam_size for task in engine.tasks[:before]} <= {1, 5}
     assert {task.beam_size for task in engine.tasks[before:] if is_final(task)} == {3}
     assert {(t.best_of, t.suppress_tokens) for t in engine.tasks[:before]} == {(5, (-1,))}
     assert {(t.best_of, t.suppress_tokens) for t in engine.tasks[before:]} == {(2, (13,))}
