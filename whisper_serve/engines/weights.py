@@ -14,17 +14,13 @@ tuned, needs a name of its own or is given by its path.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from glob import escape
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-from filelock import FileLock, Timeout
 
 from whisper_serve.engines.catalog import (
     KINDS,
@@ -45,6 +41,7 @@ from whisper_serve.engines.digests import (
     verify,
     weight_files,
 )
+from whisper_serve.engines.locks import locked
 from whisper_serve.engines.sources import Digests, Fetcher, Fetchers, default_fetchers
 from whisper_serve.errors import UnknownModel, WeightsCorrupt, WeightsError, WeightsUnavailable
 
@@ -270,32 +267,9 @@ class _Shelf:
             digests = {file.name: sha256_of(file) for file in weight_files(staged)}
             self._place("ctranslate2", staged, digests)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes off the model; where no lock can be had, go on without."""
-        lock = FileLock(self.model_dir / f".{self.name}.lock")
-        try:
-            self.model_dir.mkdir(parents=True, exist_ok=True)
-            self._acquire(lock)
-            self._remove_leftovers()
-        except (OSError, NotImplementedError) as exc:
-            log.info("%s cannot be locked: %s", self.model_dir, exc)
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def _acquire(self, lock: FileLock) -> None:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log.info("another process is fetching %s, waiting for it", self.name)
-            lock.acquire()
-
-    def _remove_leftovers(self) -> None:
-        """What a process left that was killed; no other one is at work under the lock."""
-        for left in self.model_dir.glob(f".{escape(self.name)}~*.tmp"):
-            shutil.rmtree(left, ignore_errors=True)
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other processes off the model."""
+        return locked(self.model_dir, self.name)
 
     @contextmanager
     def _staging(self) -> Iterator[Path]:

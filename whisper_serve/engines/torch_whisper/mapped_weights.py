@@ -20,15 +20,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from glob import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from filelock import FileLock
 from whisper.model import ModelDimensions, Whisper
 
 from whisper_serve.engines.checkpoints import (
@@ -38,6 +35,7 @@ from whisper_serve.engines.checkpoints import (
     read_openai_checkpoint,
 )
 from whisper_serve.engines.digests import check
+from whisper_serve.engines.locks import locked
 from whisper_serve.engines.torch_whisper.model import compute_dtype, load_model, usable_device
 from whisper_serve.engines.weights import Weights
 from whisper_serve.errors import WeightsError
@@ -84,7 +82,7 @@ def _map_copy(weights: Weights, folder: Path) -> Whisper:
     """Raises `OSError` or `RuntimeError` when there is no copy and none can be written."""
     path = copy_path(weights, folder)
     # Others wait for the one that writes: they would need the memory and the disk for it too.
-    with _locked(folder, weights.name):
+    with locked(folder, f"{weights.name}.float32"):
         if path.exists():
             try:
                 return _open(path)
@@ -145,24 +143,6 @@ def _save(path: Path, checkpoint: Checkpoint) -> None:
 def _read(weights: Weights) -> Checkpoint:
     reads = read_openai_checkpoint if weights.kind == "openai" else read_ctranslate2
     return reads(weights.path)
-
-
-@contextmanager
-def _locked(folder: Path, name: str) -> Iterator[None]:
-    """Keep other processes off the copy; where no lock can be had, go on without."""
-    lock = FileLock(folder / f".{name}.float32.lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-        # Of a process that was killed; no other one is at work under the lock.
-        for left in folder.glob(f".{escape(name)}.float32~*.tmp"):
-            shutil.rmtree(left, ignore_errors=True)
-    except (OSError, NotImplementedError) as exc:
-        log.info("%s cannot be locked: %s", folder, exc)
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _first_line(exc: BaseException) -> str:
