@@ -53,6 +53,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "chunk 10.0/0.5": {"chunk_duration": 10.0},
     "agreement": {"policy": "agreement"},
     "utterance": {"policy": "utterance"},
+    "chunk 5.0/0.5, endpointing 0.5": {"endpointing": 0.5},
+    "chunk 5.0/0.5, endpointing 0.3": {"endpointing": 0.3},
 }
 
 
@@ -102,6 +104,7 @@ class LoadedEngine:
             context=window.context,
             prefix=window.prefix,
             beam_size=self._config.streaming.beam_size if window.final else 1,
+            full_padding=window.thorough,
         )
         return self._engine.submit(task).result(), time.monotonic() - began
 

@@ -3,12 +3,13 @@ from __future__ import annotations
 import json
 import logging
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from whisper_serve.config import Config, load_config
 from whisper_serve.errors import ConfigError, ConfigProblem
@@ -42,8 +43,18 @@ def the_problem(error: ConfigError) -> ConfigProblem:
 # The shipped file
 
 
-def keys_of(model: BaseModel) -> dict[str, set[str]]:
-    return {name: set(type(section).model_fields) for name, section in model}
+def keys_of(values: dict[str, Any]) -> dict[str, set[str] | None]:
+    """The keys of each section; None for a setting that stands by itself."""
+    return {name: set(value) if isinstance(value, dict) else None for name, value in values.items()}
+
+
+def settings_of(model: BaseModel, section: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from settings_of(value, f"{section}{name}.")
+        else:
+            yield f"{section}{name}", field
 
 
 def test_the_shipped_file_says_what_holds_without_it() -> None:
@@ -53,18 +64,11 @@ def test_the_shipped_file_says_what_holds_without_it() -> None:
 
 
 def test_the_shipped_file_lists_every_setting() -> None:
-    listed = {name: set(section) for name, section in json.loads(SHIPPED.read_text()).items()}
-    assert listed == keys_of(Config())
+    assert keys_of(json.loads(SHIPPED.read_text())) == keys_of(Config().model_dump(mode="json"))
 
 
 def test_every_setting_says_what_it_is_for() -> None:
-    undocumented = [
-        f"{name}.{key}"
-        for name, section in Config()
-        for key, field in type(section).model_fields.items()
-        if not field.description
-    ]
-    assert undocumented == []
+    assert [key for key, field in settings_of(Config()) if not field.description] == []
 
 
 # Where it comes from
@@ -154,6 +158,9 @@ IMPOSSIBLE = [
     ("deployment.gpu_per_replica", 1.5, "above 1 it must be a whole number"),
     ("deployment.gpu_per_replica", -1, "greater than or equal to 0"),
     ("deployment.max_queued_windows", 0, "greater than or equal to 1"),
+    ("deployment.further_models", 0, "greater than or equal to 1"),
+    ("openai.max_file_bytes", 0, "greater than or equal to 1"),
+    ("deepgram.idle_timeout_s", 0, "greater than 0"),
     ("chunking.chunk_duration", 31, "less than or equal to 30"),
     ("chunking.chunk_duration", 4, "greater than or equal to 5"),
     ("chunking.overlap", 15, "less than half of chunk_duration, which is 15"),
@@ -212,6 +219,39 @@ def test_a_compute_type_that_the_engine_lacks_is_refused(
 def test_the_overlap_is_measured_against_the_windows_that_are_set(write: Write) -> None:
     chunking = {"chunk_duration": 6, "overlap": 3.5}
     assert the_problem(refused(write({"chunking": chunking}))).key == "chunking.overlap"
+
+
+@pytest.mark.parametrize(
+    ("models", "twice"),
+    [
+        (["base"], "'base'"),
+        (["tiny", "small", "tiny"], "'tiny'"),
+        (["large", "large-v3"], "'large-v3', 'large'"),
+        (["turbo", "/models/large-v3-turbo.pt"], "'large-v3-turbo'"),
+        (["large-v3", "/models/large"], "'large'"),
+        (["a/tuned.pt", "b/tuned"], "'tuned'"),
+    ],
+)
+def test_two_models_of_one_name_are_refused(write: Write, models: list[str], twice: str) -> None:
+    problem = the_problem(refused(write({"models": models})))
+    assert (problem.key, problem.value) == ("models", models)
+    assert problem.reason == f"with `model.size` more than one is called {twice}"
+
+
+@pytest.mark.parametrize(
+    ("models", "key", "allowed"),
+    [
+        ("tiny.en", "models", "valid array"),
+        (["tiny.en", 3], "models.1", "valid string"),
+        (["tiny.en", ""], "models.1", "at least 1 character"),
+    ],
+)
+def test_models_that_are_no_list_of_names_are_refused(
+    write: Write, models: object, key: str, allowed: str
+) -> None:
+    problem = the_problem(refused(write({"models": models})))
+    assert problem.key == key
+    assert allowed in problem.reason
 
 
 @pytest.mark.parametrize("value", [5, None, [], "text"])
@@ -325,6 +365,10 @@ def test_text_that_looks_like_a_number_is_text_where_text_is_wanted(text: str) -
     assert config.server.ray_address == text
 
 
+def test_a_setting_outside_of_sections_has_a_short_variable() -> None:
+    assert with_environment(MODELS='["tiny.en", "small"]').models == ("tiny.en", "small")
+
+
 def test_quotes_around_text_may_be_given() -> None:
     assert with_environment(MODEL__SIZE='"tiny.en"').model.size == "tiny.en"
 
@@ -415,6 +459,16 @@ def test_a_model_beside_the_file_is_found_from_anywhere(
     (tmp_path / "tuned.pt").touch()
     (tmp_path / "folder" / "tuned.pt").touch()
     assert load_config(write({"model": {"size": size}}), {}).model.size == str(tmp_path / size)
+
+
+def test_further_models_beside_the_file_are_found_from_anywhere(
+    write: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "tuned.pt").touch()
+    (tmp_path / "tiny.en").mkdir()
+    models = ["tiny.en", "tuned.pt", "nowhere", "/elsewhere/mine"]
+    anchored = ("tiny.en", str(tmp_path / "tuned.pt"), "nowhere", "/elsewhere/mine")
+    assert load_config(write({"models": models}), {}).models == anchored
 
 
 def test_a_name_stays_a_name(write: Write) -> None:

@@ -4,8 +4,10 @@ wants it, and must come back: every word once, in order, none lost."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from itertools import accumulate, pairwise
 from random import Random
 from typing import Literal
@@ -279,9 +281,15 @@ def listen(
 
 
 async def run(listener: Listener, mode: Mode) -> Heard:
-    if mode == "in sequence":
-        return await listener.in_sequence()
-    return await listener.side_by_side(3)
+    return joined([piece async for piece in pieces_of(listener, mode)])
+
+
+def pieces_of(listener: Listener, mode: Mode) -> AsyncGenerator[Heard, None]:
+    return listener.in_sequence() if mode == "in sequence" else listener.side_by_side(3)
+
+
+def joined(pieces: Sequence[Heard]) -> Heard:
+    return reduce(Heard.then, pieces, Heard())
 
 
 def words_in(heard: Heard) -> list[Word]:
@@ -648,7 +656,7 @@ class Slow(Ear):
 async def test_windows_are_asked_for_side_by_side_after_the_first_up_to_the_limit() -> None:
     truth = row_of_words(*[0.5] * 100)
     ear = Slow(truth)
-    heard = await Listener(ear, truth.speech, truth.cutter(), TASK).side_by_side(3)
+    heard = await run(Listener(ear, truth.speech, truth.cutter(), TASK), "side by side")
     assert ear.at_once[:4] == [1, 1, 2, 3]
     assert max(ear.at_once) == 3
     assert texts_in(heard) == truth.texts
@@ -657,7 +665,7 @@ async def test_windows_are_asked_for_side_by_side_after_the_first_up_to_the_limi
 async def test_windows_in_sequence_are_asked_for_one_at_a_time() -> None:
     truth = row_of_words(*[0.5] * 60)
     ear = Slow(truth)
-    await Listener(ear, truth.speech, truth.cutter(), TASK).in_sequence()
+    await run(Listener(ear, truth.speech, truth.cutter(), TASK), "in sequence")
     assert set(ear.at_once) == {1}
 
 
@@ -691,7 +699,7 @@ async def test_a_failure_in_one_window_cancels_the_others_and_is_raised() -> Non
     truth = row_of_words(*[0.5] * 100)
     ear = Stuck(truth, fails_at=4)
     with pytest.raises(Overloaded):
-        await Listener(ear, truth.speech, truth.cutter(), TASK).side_by_side(3)
+        await run(Listener(ear, truth.speech, truth.cutter(), TASK), "side by side")
     # A place that the failure left may be taken once more before all is cancelled.
     assert ear.asked <= 5
     assert ear.cancelled == ear.asked - 2
@@ -701,12 +709,112 @@ async def test_cancelling_the_call_cancels_what_runs() -> None:
     truth = row_of_words(*[0.5] * 100)
     ear = Stuck(truth)
     listener = Listener(ear, truth.speech, truth.cutter(), TASK)
-    call = asyncio.ensure_future(listener.side_by_side(3))
+    call = asyncio.ensure_future(run(listener, "side by side"))
     await ear.waiting.wait()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
     assert (ear.asked, ear.cancelled) == (4, 3)
+
+
+# Piece by piece
+
+
+@dataclass
+class Gated(Ear):
+    """Answers window number n, as they were asked for, once `gates[n]` is open."""
+
+    gates: list[asyncio.Event] = field(default_factory=lambda: [asyncio.Event() for _ in range(99)])
+    asked: int = 0
+    cancelled: int = 0
+
+    async def transcribe(self, task: DecodeTask) -> Hypothesis:
+        self.asked += 1
+        try:
+            await self.gates[self.asked - 1].wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return await super().transcribe(task)
+
+    def opens(self, *numbers: int) -> None:
+        for number in numbers:
+            self.gates[number].set()
+
+
+async def until_idle() -> None:
+    """Let everything run that need not wait."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_in_sequence_a_window_is_asked_for_when_the_piece_before_it_was_taken() -> None:
+    truth = row_of_words(*[0.5] * 60)
+    ear = Gated(truth)
+    ear.opens(*range(99))
+    async with aclosing(Listener(ear, truth.speech, truth.cutter(), TASK).in_sequence()) as pieces:
+        for count in range(1, 4):
+            piece = await anext(pieces)
+            await until_idle()
+            assert ear.asked == count
+            assert texts_in(piece) != []
+
+
+async def test_side_by_side_a_piece_comes_as_soon_as_those_before_it_are_there() -> None:
+    truth = row_of_words(*[0.5] * 60)
+    ear = Gated(truth)
+    listener = Listener(ear, truth.speech, truth.cutter(), TASK)
+    pieces: list[Heard] = []
+
+    async def collect() -> None:
+        async for piece in listener.side_by_side(3):
+            pieces.append(piece)  # noqa: PERF401 - one by one is what is tested
+
+    collecting = asyncio.ensure_future(collect())
+    await until_idle()
+    counts = []
+    for number in (0, 2, 1, 3):
+        ear.opens(number)
+        await until_idle()
+        counts.append(len(pieces))
+    assert counts == [1, 1, 3, 4]
+    ear.opens(*range(99))
+    await asyncio.wait_for(collecting, 10)
+    assert texts_in(joined(pieces)) == truth.texts
+
+
+@both_modes
+async def test_closing_the_pieces_gives_up_what_is_asked_for(mode: Mode) -> None:
+    truth = row_of_words(*[0.5] * 100)
+    ear = Gated(truth)
+    ear.opens(0)
+    pieces = pieces_of(Listener(ear, truth.speech, truth.cutter(), TASK), mode)
+    assert texts_in(await anext(pieces)) != []
+    waiting = asyncio.ensure_future(anext(pieces, None))
+    await until_idle()
+    assert ear.asked == (2 if mode == "in sequence" else 4)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    await pieces.aclose()
+    assert ear.cancelled == ear.asked - 1
+
+
+async def test_a_failure_is_raised_though_earlier_windows_wait() -> None:
+    truth = row_of_words(*[0.5] * 100)
+
+    class Torn(Gated):
+        async def transcribe(self, task: DecodeTask) -> Hypothesis:
+            if self.asked == 3:
+                raise Overloaded(1.0)
+            return await super().transcribe(task)
+
+    ear = Torn(truth)
+    ear.opens(0)
+    pieces = Listener(ear, truth.speech, truth.cutter(), TASK).side_by_side(3)
+    await anext(pieces)
+    with pytest.raises(Overloaded):
+        await asyncio.wait_for(anext(pieces), 10)
+    assert ear.cancelled == 2
 
 
 @both_modes

@@ -5,6 +5,7 @@ import io
 import threading
 import wave
 from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,49 @@ async def test_no_more_windows_of_one_file_are_decoded_at_once_than_configured(
     assert port.at_once == 2
 
 
+# Piece by piece
+
+
+@pytest.mark.parametrize("use_context", [True, False])
+async def test_the_pieces_are_the_whole(clip: Samples, use_context: bool) -> None:
+    recording = wav_of(clip, silence(10), clip, clip[::-1])
+    transcriber = Transcriber(hears(clip), config_of(chunking={"chunk_duration": 5.0}))
+    options = replace(DEFAULTS, use_context=use_context)
+    pieces = [piece async for piece in transcriber.stream(recording, options)]
+    recording.seek(0)
+    whole = await transcriber.transcribe(recording, options)
+    assert len(pieces) > 3
+    assert [s for piece in pieces for s in piece.segments] == [*whole.segments]
+    assert replace(pieces[-1], segments=whole.segments) == whole
+    assert {piece.duration for piece in pieces} == {whole.duration}
+
+
+async def test_a_piece_comes_before_the_next_window_is_heard(clip: Samples) -> None:
+    port = hears(clip)
+    transcriber = Transcriber(port, config_of(chunking={"chunk_duration": 5.0}))
+    async with aclosing(transcriber.stream(wav_of(clip, clip), DEFAULTS)) as pieces:
+        for count in (1, 2, 3):
+            await anext(pieces)
+            assert len(port.tasks) == count
+
+
+async def test_the_file_is_not_needed_behind_the_first_piece(clip: Samples) -> None:
+    transcriber = Transcriber(hears(clip), config_of(chunking={"chunk_duration": 5.0}))
+    recording = wav_of(clip, clip)
+    async with aclosing(transcriber.stream(recording, DEFAULTS)) as pieces:
+        heard = [*(await anext(pieces)).words]
+        recording.close()
+        async for piece in pieces:
+            heard += piece.words
+    assert len(heard) == 2
+
+
+async def test_silence_is_one_piece() -> None:
+    transcriber = Transcriber(HearsPeaks(0), Config())
+    [piece] = [piece async for piece in transcriber.stream(wav_of(silence(3)), DEFAULTS)]
+    assert (piece.text, piece.duration) == ("", 3.0)
+
+
 class Gated(io.BytesIO):
     """A file that says when it is read first, and then waits."""
 
@@ -285,6 +329,47 @@ def test_long_pauses_are_cut_out_with_some_silence_left_around_speech(clip: Samp
     pad = to_samples(config.padding_s)
     assert speech.regions[0].start == pad
     assert len(speech.timeline.samples) - speech.regions[-1].end == pad
+
+
+# Another voice activity detection for one recording
+
+
+def heard_s(port: HearsPeaks) -> float:
+    return sum(task.duration_s for task in port.tasks)
+
+
+async def heard_of(recording: Samples, port: HearsPeaks, **chosen: Any) -> float:
+    """Seconds that the engine hears."""
+    await Transcriber(port, Config()).transcribe(wav_of(recording), replace(DEFAULTS, **chosen))
+    return heard_s(port)
+
+
+async def test_a_request_may_choose_what_is_loud_enough(clip: Samples) -> None:
+    strict = Config().vad.model_copy(update={"threshold": 0.9999})
+    assert await heard_of(clip, hears(clip), vad=strict) < await heard_of(clip, hears(clip))
+
+
+async def test_a_request_may_choose_which_pauses_are_cut_out(clip: Samples) -> None:
+    recording = np.concatenate([clip, silence(1), clip])
+    impatient = Config().vad.model_copy(update={"max_pause_s": 0.5})
+    as_configured = await heard_of(recording, hears(clip))
+    assert await heard_of(recording, hears(clip), vad=impatient) < as_configured - 0.5
+
+
+async def test_a_request_may_choose_what_is_kept_before_speech(clip: Samples) -> None:
+    recording = np.concatenate([silence(4), clip, silence(4)])
+    as_configured = await heard_of(recording, hears(clip))
+    for prefix_padding_s in (0.0, 1.5):
+        heard = await heard_of(recording, hears(clip), prefix_padding_s=prefix_padding_s)
+        assert heard - as_configured == pytest.approx(prefix_padding_s - 0.1)
+
+
+async def test_times_stay_true_whatever_is_kept(clip: Samples) -> None:
+    recording = np.concatenate([silence(0.2), clip, silence(1), clip])
+    vad = Config().vad.model_copy(update={"max_pause_s": 0.01})
+    options = replace(DEFAULTS, vad=vad, prefix_padding_s=0.4)
+    transcript = await Transcriber(hears(clip), Config()).transcribe(wav_of(recording), options)
+    assert [word.start for word in transcript.words] == pytest.approx(peaks(recording))
 
 
 def test_regions_lie_within_the_speech_and_say_where_it_is_loud(clip: Samples) -> None:

@@ -121,6 +121,7 @@ def _add_client(parser: argparse.ArgumentParser) -> None:
         "--url", default="http://127.0.0.1:8000", help="the service (default: %(default)s)"
     )
     parser.add_argument("--format", choices=["text", "json", "srt", "vtt"], default="text")
+    parser.add_argument("--model", metavar="NAME", help="one that is served (default: the first)")
     parser.add_argument("--language", help="code or English name (default: detect it)")
     parser.add_argument("--task", choices=["transcribe", "translate"], default="transcribe")
 

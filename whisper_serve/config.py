@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -98,8 +99,8 @@ class ModelConfig(Section):
         ge=1.0,
         le=30.0,
         description="Silence behind a window's audio in its first decode, at least; one with a "
-        "suspicious outcome is padded to 30 s, as Whisper was trained, and so are all with "
-        "null: slower by half and more.",
+        "suspicious outcome is padded to 30 s, as Whisper was trained. So are all with null, "
+        "slower by half and more, and final text of streams while there is time for it.",
     )
     supported_formats: tuple[str, ...] = Field(
         (".wav", ".mp3", ".m4a", ".mp4", ".ogg", ".flac", ".webm", ".aac", ".aiff"),
@@ -146,6 +147,12 @@ class DeploymentConfig(Section):
         "auto",
         description="Windows that are decoded together. `auto`: 8 on a CPU, on a GPU as many as "
         "its memory holds, at most 64.",
+    )
+    further_models: int = Field(
+        1,
+        ge=1,
+        description="How many of `models` a replica holds at once, beside `model.size`; for "
+        "another one the least recently used leaves.",
     )
     health_check_period_s: float = Field(
         5.0, gt=0, description="How often Ray Serve looks after a replica."
@@ -265,6 +272,36 @@ class LimitsConfig(Section):
     )
 
 
+class OpenAIConfig(Section):
+    model_names: tuple[str, ...] = Field(
+        ("whisper-1",),
+        description="Names that stand for the default model at `/v1/audio` and `/v1/realtime`.",
+    )
+    max_file_bytes: int = Field(
+        25 * 2**20,
+        ge=1,
+        description="Largest file at `/v1/audio`; more is refused with 413.",
+    )
+    idle_timeout_s: float = Field(
+        600.0,
+        gt=0,
+        description="A stream at `/v1/realtime` from which nothing comes for so long is closed.",
+    )
+
+
+class DeepgramConfig(Section):
+    model_names: tuple[str, ...] = Field(
+        ("nova*", "enhanced*", "whisper", "whisper-cloud"),
+        description="Names that stand for the default model at `/v1/listen`; `*` is anything.",
+    )
+    idle_timeout_s: float = Field(
+        10.0,
+        gt=0,
+        description="A stream at `/v1/listen` from which neither audio nor KeepAlive comes for "
+        "so long is closed, 1011.",
+    )
+
+
 class LoggingConfig(Section):
     level: LogLevel = Field("INFO", description="Least severe level that is logged.")
     format: str = Field(
@@ -297,12 +334,38 @@ class Config(Section):
 
     server: ServerConfig = ServerConfig()
     model: ModelConfig = ModelConfig()
+    models: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (),
+        description="Further models that requests may choose, by name or path as `model.size`; "
+        "each is loaded when it is asked for.",
+    )
     deployment: DeploymentConfig = DeploymentConfig()
     chunking: ChunkingConfig = ChunkingConfig()
     streaming: StreamingConfig = StreamingConfig()
     vad: VadConfig = VadConfig()
     limits: LimitsConfig = LimitsConfig()
+    openai: OpenAIConfig = OpenAIConfig()
+    deepgram: DeepgramConfig = DeepgramConfig()
     logging: LoggingConfig = LoggingConfig()
+
+    @model_validator(mode="after")
+    def _models_differ(self) -> Config:
+        listings = (self.model.size, *self.models)
+        names = Counter(name for listing in listings for name in model_names(listing))
+        twice = [name for name, count in names.items() if count > 1]
+        if twice:
+            shown = ", ".join(map(repr, twice))
+            raise ValueError(f"models: with `model.size` more than one is called {shown}")
+        return self
+
+
+def model_names(listing: str) -> tuple[str, ...]:
+    """What the model is called that `listing` names or lies at: as in the catalog, the aliases
+    behind the name, or as its file or folder."""
+    known = known_model(listing)
+    if known is None:
+        return (Path(listing).name.removesuffix(".pt"),)
+    return known.name, *known.aliases
 
 
 def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
@@ -310,8 +373,8 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
 
     Without a path, `config.json` of the working directory is read if there is one, and else
     the defaults hold. Relative paths are made absolute against the file's folder (against
-    the working directory without a file); `model.size` is, when it is no known model and
-    there is something at that path. Raises `ConfigError`.
+    the working directory without a file); `model.size` and `models` are, when they are no known
+    models and there is something at that path. Raises `ConfigError`.
     """
     if path is None and DEFAULT_PATH.exists():
         path = DEFAULT_PATH
@@ -421,13 +484,19 @@ def _known(section: Sequence[str]) -> str:
 
 
 def _anchored(config: Config, base: Path) -> Config:
-    size = config.model.size
-    if known_model(size) is None and (base / size).exists():
-        size = str(base / size)
     model = config.model.model_copy(
-        update={"model_dir": base / config.model.model_dir, "size": size}
+        update={
+            "model_dir": base / config.model.model_dir,
+            "size": _anchored_model(config.model.size, base),
+        }
     )
+    models = tuple(_anchored_model(listing, base) for listing in config.models)
     logs = config.logging
     if logs.file is not None:
         logs = logs.model_copy(update={"file": base / logs.file})
-    return config.model_copy(update={"model": model, "logging": logs})
+    return config.model_copy(update={"model": model, "models": models, "logging": logs})
+
+
+def _anchored_model(listing: str, base: Path) -> str:
+    is_path = known_model(listing) is None and (base / listing).exists()
+    return str(base / listing) if is_path else listing

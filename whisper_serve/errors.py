@@ -17,6 +17,8 @@ WhisperServeError
 │   ├── UploadTooLarge
 │   ├── AudioTooLong
 │   └── FrameTooBig
+├── InvalidKey                401
+├── ModelNotFound             404
 ├── UnsupportedMediaType      415
 ├── ClientGone                499, written to the log only
 ├── ClientTooFast             closes a stream with 4429
@@ -243,6 +245,36 @@ class FrameTooBig(TooLarge):
 
     def __str__(self) -> str:
         return f"the frame is larger than the limit of {self.limit_bytes:,} bytes"
+
+
+class InvalidKey(WhisperServeError):
+    """The key that a client showed is not, or is no longer, a valid one."""
+
+    code = "invalid_api_key"
+    http_status = 401
+    ws_close_code = 1008
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class ModelNotFound(WhisperServeError):
+    """No model is served under `name`; nothing is fetched for a request."""
+
+    code = "model_not_found"
+    http_status = 404
+    ws_close_code = 1008
+
+    def __init__(self, name: str, served: Sequence[str]) -> None:
+        super().__init__(name, tuple(served))
+        self.name, self.served = name, tuple(served)
+
+    def __str__(self) -> str:
+        return f"the model {self.name!r} is not served here; served: {', '.join(self.served)}"
 
 
 class UnsupportedMediaType(WhisperServeError):

@@ -1,14 +1,16 @@
 """Hearing a recording's speech window by window.
 
 A `Listener` asks for windows one after the other, each with the text before it as context,
-or side by side without. It goes on from where a decode stopped early, and always gets
-nearer to the end.
+or side by side without. What it heard it gives piece by piece, each as soon as nothing in it
+can change any more. It goes on from where a decode stopped early, and always gets nearer to
+the end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import pairwise, takewhile
 
@@ -87,27 +89,34 @@ class Listener:
         self._cutter = cutter
         self._task = task
 
-    async def in_sequence(self) -> Heard:
+    async def in_sequence(self) -> AsyncGenerator[Heard, None]:
         """Every window starts where the one before it ended and knows the text before it."""
         heard = Heard()
         while heard.resume_at < self._cutter.total:
             window = self._cutter.window_at(heard.resume_at)
-            heard = heard.then(await self._hear(window, heard.context, heard.certain_language))
-        return heard
+            piece = await self._hear(window, heard.context, heard.certain_language)
+            heard = heard.then(piece)
+            yield piece
 
-    async def side_by_side(self, at_once: int) -> Heard:
+    async def side_by_side(self, at_once: int) -> AsyncGenerator[Heard, None]:
         """All windows, at most `at_once` at the same time; the first one alone, since its
-        language serves them all."""
+        language serves them all. The first failure is raised at once and cancels the others."""
         first, *others = self._cutter.windows()
-        heard = [await self._hear_out(first, None)]
+        heard = await self._hear_out(first, None)
+        language = heard.certain_language
+        yield heard
         slots = asyncio.Semaphore(at_once)
 
         async def hear_next(window: Window) -> Heard:
             async with slots:
-                return await self._hear_out(window, heard[0].certain_language)
+                return await self._hear_out(window, language)
 
-        heard += await _gather([hear_next(window) for window in others])
-        return _joined([first, *others], heard)
+        pairs = pairwise([first, *others])
+        async with aclosing(_in_order([hear_next(window) for window in others])) as pieces:
+            async for later in pieces:
+                piece = _fresh(heard, later, *next(pairs))
+                heard = heard.then(piece)
+                yield piece
 
     async def _hear_out(self, window: Window, language: str | None) -> Heard:
         """A window and, as often as its decode stops early, the rest of it."""
@@ -189,21 +198,25 @@ def _is_clear(segment: Segment) -> bool:
     return segment.temperature <= MAX_CONTEXT_TEMPERATURE
 
 
-def _joined(windows: Sequence[Window], heard: Sequence[Heard]) -> Heard:
-    joined = heard[0]
-    for (previous, window), later in zip(pairwise(windows), heard[1:], strict=True):
-        fresh = later.segments
-        if not previous.at_pause:
-            fresh = drop_heard(joined.segments, later.segments, window.start_s)
-        joined = joined.then(replace(later, segments=fresh))
-    return joined
+def _fresh(heard: Heard, later: Heard, previous: Window, window: Window) -> Heard:
+    """What `later` tells of `window` that was not `heard` at the end of the `previous` one."""
+    if previous.at_pause:
+        return later
+    return replace(later, segments=drop_heard(heard.segments, later.segments, window.start_s))
 
 
-async def _gather(calls: Sequence[Coroutine[None, None, Heard]]) -> list[Heard]:
-    """All results in order; the first failure cancels the others and waits for their end."""
+async def _in_order(calls: Sequence[Coroutine[None, None, Heard]]) -> AsyncGenerator[Heard, None]:
+    """The results in order, each as soon as it and those before it are there; the first failure
+    of any is raised at once. In the end all calls are over, those that still ran cancelled."""
     tasks = [asyncio.ensure_future(call) for call in calls]
+    running = set(tasks)
     try:
-        return await asyncio.gather(*tasks)
+        for task in tasks:
+            while task in running:
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for finished in done:
+                    finished.result()
+            yield task.result()
     finally:
         for task in tasks:
             task.cancel()

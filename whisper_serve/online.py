@@ -173,6 +173,7 @@ class OnlineASRProcessor:
         if not self._ended:
             self._ended = True
             self._listener.finish()
+            self._listener.settle("end")
         return self.process_iter()
 
     def _job(self, window: LiveWindow) -> DecodeTask:
@@ -185,6 +186,7 @@ class OnlineASRProcessor:
             prefix=window.prefix,
             hotwords=config.hotwords,
             beam_size=self._beam_size if window.thorough else 1,
+            full_padding=window.thorough,
             best_of=config.best_of,
             suppress_tokens=config.suppress_tokens,
             lane=Lane.LIVE_FINAL,

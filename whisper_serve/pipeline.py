@@ -1,19 +1,23 @@
 """A whole recording: bytes in, transcript out.
 
 decode -> find speech and cut long pauses out -> hear it window by window -> put the times
-back. Steps that block run in worker threads.
+back. Steps that block run in worker threads. The transcript comes in pieces, each when its
+window is heard, or whole.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import BinaryIO
 
 import numpy as np
 
 from whisper_serve.audio.decode import decode
-from whisper_serve.audio.pcm import Samples, seconds
+from whisper_serve.audio.pcm import Samples, seconds, to_samples
 from whisper_serve.audio.silero import SileroVad
 from whisper_serve.audio.timeline import SpeechTimeline
 from whisper_serve.audio.vad import Region, SpeechDetector, VadOptions, merge
@@ -27,9 +31,11 @@ from whisper_serve.text.transcript import Transcript
 
 @dataclass(frozen=True, slots=True)
 class TranscribeOptions:
-    """What a client may choose for one recording; `beam_size` and `use_context` None are the
-    configured way."""
+    """What a client may choose for one recording; `beam_size`, `use_context` and `vad` None are
+    the configured way, and so is an empty `model`. `prefix_padding_s`: what is kept before speech
+    when a pause is cut out; None is `vad.padding_s`, as it is behind speech."""
 
+    model: str = ""
     language: str | None = None
     task: Task = "transcribe"
     prompt: str = ""
@@ -39,6 +45,8 @@ class TranscribeOptions:
     best_of: int = 5
     suppress_tokens: tuple[int, ...] = (-1,)
     use_context: bool | None = None
+    vad: VadConfig | None = None
+    prefix_padding_s: float | None = None
     request_id: str = ""
 
 
@@ -63,39 +71,59 @@ class Transcriber:
     async def transcribe(self, data: BinaryIO, options: TranscribeOptions) -> Transcript:
         """Raises `InvalidRequest` or `TooLarge` for what is in `data`, and what the port
         raises."""
-        async with self._decoding:
-            speech = await asyncio.to_thread(self._read, data)
-        heard = await self._hear(speech, options) if speech.regions else Heard()
-        return Transcript(
-            segments=tuple(speech.timeline.restore(segment) for segment in heard.segments),
-            language=heard.language or options.language,
-            language_probability=heard.language_probability,
-            duration=speech.duration_s,
-            gpu_memory_gib=heard.gpu_memory_gib,
-        )
+        async with aclosing(self.stream(data, options)) as pieces:
+            parts = [piece async for piece in pieces]
+        segments = chain.from_iterable(part.segments for part in parts)
+        return replace(parts[-1], segments=tuple(segments))
 
-    def _read(self, data: BinaryIO) -> Speech:
+    async def stream(
+        self, data: BinaryIO, options: TranscribeOptions
+    ) -> AsyncGenerator[Transcript, None]:
+        """The transcript in pieces, at least one, each as soon as it is final.
+
+        A piece has its own segments; all else tells of the whole recording, as far as it is
+        known by then. `data` is read before the first piece comes and not needed behind it.
+        Raises what `transcribe` raises. Closing the generator gives up the windows that wait.
+        """
+        async with self._decoding:
+            speech = await asyncio.to_thread(self._read, data, options)
+        so_far = Heard()
+        heard = self._listen(speech, options) if speech.regions else _nothing()
+        async with aclosing(heard) as pieces:
+            async for piece in pieces:
+                so_far = so_far.then(piece)
+                yield Transcript(
+                    segments=tuple(map(speech.timeline.restore, piece.segments)),
+                    language=so_far.language or options.language,
+                    language_probability=so_far.language_probability,
+                    duration=speech.duration_s,
+                    gpu_memory_gib=so_far.gpu_memory_gib,
+                )
+
+    def _read(self, data: BinaryIO, options: TranscribeOptions) -> Speech:
         recording = decode(
             data,
             accepted=self._config.model.supported_formats,
             max_duration_s=self._config.limits.max_audio_s,
         )
-        return find_speech(recording, self._config.vad)
+        vad = options.vad or self._config.vad
+        return find_speech(recording, vad, prefix_padding_s=options.prefix_padding_s)
 
-    async def _hear(self, speech: Speech, options: TranscribeOptions) -> Heard:
+    def _listen(self, speech: Speech, options: TranscribeOptions) -> AsyncGenerator[Heard, None]:
         chunking = self._config.chunking
         cutter = WindowCutter(
             speech.regions,
             len(speech.timeline.samples),
             length_s=chunking.chunk_duration,
             overlap_s=chunking.overlap,
+            joints=speech.timeline.joints,
         )
         task = self._task(options)
         listener = Listener(self._port, speech.timeline.samples, cutter, task)
         use_context = options.use_context
         if chunking.use_context if use_context is None else use_context:
-            return await listener.in_sequence()
-        return await listener.side_by_side(self._config.limits.max_windows_per_file)
+            return listener.in_sequence()
+        return listener.side_by_side(self._config.limits.max_windows_per_file)
 
     def _task(self, options: TranscribeOptions) -> DecodeTask:
         configured = self._config.model.beam_size
@@ -110,13 +138,20 @@ class Transcriber:
             best_of=options.best_of,
             suppress_tokens=options.suppress_tokens,
             request_id=options.request_id,
+            model=options.model,
             timeout_s=self._config.limits.window_timeout_s,
         )
 
 
-def find_speech(recording: Samples, config: VadConfig) -> Speech:
+async def _nothing() -> AsyncGenerator[Heard, None]:
+    yield Heard()
+
+
+def find_speech(
+    recording: Samples, config: VadConfig, *, prefix_padding_s: float | None = None
+) -> Speech:
     """Silero's view of a recording: pauses longer than `max_pause_s` are cut out, all else
-    is kept as it is, with `padding_s` around it."""
+    is kept as it is, with `padding_s` around it, or `prefix_padding_s` before it."""
     vad = SileroVad()
     detector = SpeechDetector(
         VadOptions(threshold=config.threshold, min_speech_s=config.min_speech_s)
@@ -124,8 +159,9 @@ def find_speech(recording: Samples, config: VadConfig) -> Speech:
     regions = [*detector.push(vad.push(recording)), *detector.push(vad.finish())]
     regions += detector.finish()
     regions = [Region(r.start, min(r.end, len(recording))) for r in regions]
-    kept = merge(
-        regions, max_gap_s=config.max_pause_s, pad_s=config.padding_s, total=len(recording)
-    )
+    behind = to_samples(config.padding_s)
+    before = behind if prefix_padding_s is None else to_samples(prefix_padding_s)
+    padded = [Region(r.start - before, r.end + behind) for r in regions]
+    kept = merge(padded, max_gap_s=config.max_pause_s, pad_s=0.0, total=len(recording))
     timeline = SpeechTimeline(recording, kept)
     return Speech(seconds(len(recording)), timeline, tuple(timeline.locate(regions)))

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
@@ -38,7 +47,7 @@ SEGMENTS = (
 TEXT = "Grüße, Welt & <alle>."
 HEARD = Hypothesis(SEGMENTS, "de", 0.98765, DecodeStats(gpu_memory_gib=1.23456))
 
-Settings = Mapping[str, Mapping[str, Any]]
+Settings = Mapping[str, Mapping[str, Any] | Sequence[str]]
 Answer = Hypothesis | BaseException | Callable[[DecodeTask], Awaitable[Hypothesis]]
 
 
@@ -83,7 +92,7 @@ def app_with(
     """The application, configured with `settings` by section."""
     config = Config.model_validate({"vad": ALL_IS_SPEECH, **(settings or {})})
     port = port or FakePort()
-    services = Services(config, Transcriber(port, config), port, engines or FakeEngines())
+    services = Services(config, Transcriber(port, config), port, engines or FakeEngines(), "key")
     return create_app(services, send_request_id=send_request_id)
 
 
@@ -113,11 +122,12 @@ def is_failure(response: httpx.Response, status: int, code: str) -> bool:
 
 
 class Wire:
-    """One request by hand: gives `body` piece by piece and then hangs up."""
+    """One request by hand: gives `body` piece by piece, and then waits for the answer."""
 
     def __init__(self, body: Iterable[bytes], *, ends: bool = True) -> None:
         """`ends`: whether the last piece says so; else the client just goes away."""
         self._messages = self._requests(body, ends)
+        self._ends = ends
         self.taken = 0
         self.status: int | None = None
         self.headers: dict[str, str] = {}
@@ -131,7 +141,10 @@ class Wire:
             yield {"type": "http.request", "body": b"", "more_body": False}
 
     async def receive(self) -> Message:
-        return next(self._messages, {"type": "http.disconnect"})
+        message = next(self._messages, None)
+        if message is None and self._ends:
+            await asyncio.Event().wait()
+        return message or {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

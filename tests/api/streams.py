@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.api.fakes import FakeEngines
 from tests.streaming.speaker import heard_words, speech
 from whisper_serve.api.admission import Admission
+from whisper_serve.api.error_handlers import install_error_handlers
 from whisper_serve.api.live import Timing
 from whisper_serve.api.peer import Incoming, PeerGone
 from whisper_serve.api.services import Services
@@ -249,8 +250,18 @@ async def serving(
     engine = engine or Engine()
     admission = Admission(limit, limit_per_client)
     app = FastAPI()
-    services = Services(config, Transcriber(engine, config), engine, FakeEngines())
+    install_error_handlers(app, {})
+    services = Services(config, Transcriber(engine, config), engine, FakeEngines(), "key")
     app.include_router(make_router(services, admission))
+    async with running(app, ws_max_size=ws_max_size) as port:
+        yield Server(f"ws://127.0.0.1:{port}", admission)
+        await asyncio.wait_for(is_over(admission), PATIENCE_S)
+
+
+@asynccontextmanager
+async def running(app: FastAPI, *, ws_max_size: int = 32 * 2**20) -> AsyncIterator[int]:
+    """`app` on a real socket of this machine; gives its port. When it stops, no task may be left
+    that a client started."""
     before = asyncio.all_tasks()
     listening = socket.create_server(("127.0.0.1", 0))
     settings = uvicorn.Config(app, lifespan="off", log_config=None, ws_max_size=ws_max_size)
@@ -259,8 +270,8 @@ async def serving(
     server.lifespan = settings.lifespan_class(settings)
     await server.startup(sockets=[listening])
     try:
-        yield Server(f"ws://127.0.0.1:{listening.getsockname()[1]}", admission)
-        await nothing_left(admission, before)
+        yield listening.getsockname()[1]
+        await nothing_left(before)
     finally:
         # Its own shutdown sleeps, for clients that are still there.
         for listener in server.servers:
@@ -273,14 +284,9 @@ async def is_over(admission: Admission) -> None:
         await asyncio.sleep(0.005)
 
 
-async def nothing_left(admission: Admission, before: set[asyncio.Task[Any]]) -> None:
-    """Wait until every stream is over, with all that it started."""
-
-    def left() -> set[asyncio.Task[Any]]:
-        return asyncio.all_tasks() - before
-
-    await asyncio.wait_for(is_over(admission), PATIENCE_S)
+async def nothing_left(before: set[asyncio.Task[Any]]) -> None:
+    """Wait until there are no more tasks than `before`."""
     deadline = time.monotonic() + PATIENCE_S
-    while left() and time.monotonic() < deadline:
-        await asyncio.wait(left(), timeout=0.1)
-    assert left() == set()
+    while (left := asyncio.all_tasks() - before) and time.monotonic() < deadline:
+        await asyncio.wait(left, timeout=0.1)
+    assert asyncio.all_tasks() - before == set()

@@ -5,7 +5,8 @@ import pytest
 
 from tests.api.streams import Engine
 from whisper_serve.api.asking import ATTEMPTS, Asker
-from whisper_serve.config import StreamingConfig
+from whisper_serve.api.models import ServedModels
+from whisper_serve.config import Config
 from whisper_serve.engines.base import DecodeTask, Lane
 from whisper_serve.errors import (
     DeadlineExceeded,
@@ -44,8 +45,10 @@ class Asked:
     def __init__(self, engine: Engine | None = None, **settings: object) -> None:
         self.engine = engine or Engine()
         self.retries = 0
-        configured = StreamingConfig.model_validate(settings)
-        self._asker = Asker(self.engine, configured, "s-1", longest_wait_s=0.0)
+        served = {"streaming": settings, "models": ["tiny.en"]}
+        config = Config.model_validate(served)
+        models = ServedModels(config)
+        self._asker = Asker(self.engine, config.streaming, models, "s-1", longest_wait_s=0.0)
 
     async def ask(self, *, final: bool, **config: object) -> DecodeTask:
         return await self.ask_for(window(final=final), **config)
@@ -77,6 +80,11 @@ async def test_a_window_is_asked_for_as_the_client_wishes(final: bool, lane: Lan
     assert (task.language, task.task, task.hotwords) == ("de", "translate", "Ray")
     assert (task.best_of, task.suppress_tokens) == (2, (13,))
     assert (task.lane, task.session_id, task.timeout_s) == (lane, "s-1", 7.0)
+
+
+@pytest.mark.parametrize(("name", "asked"), [("", ""), ("base", ""), ("tiny.en", "tiny.en")])
+async def test_a_window_is_asked_of_the_model_that_the_client_names(name: str, asked: str) -> None:
+    assert (await Asked().ask(final=True, model=name)).model == asked
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -70,11 +70,16 @@ PLAIN = {"chunk_duration": 1.0, "overlap": 0.1, "interim": False}
 
 @asynccontextmanager
 async def stream(
-    peer: ScriptedPeer, engine: Engine | None = None, *, timing: Timing = HASTY, **streaming: object
+    peer: ScriptedPeer,
+    engine: Engine | None = None,
+    *,
+    timing: Timing = HASTY,
+    models: Sequence[str] = (),
+    **streaming: object,
 ) -> AsyncIterator[asyncio.Task[int | None]]:
     """A stream that is served meanwhile. Its client leaves at last, and nothing may be left."""
     before = asyncio.all_tasks()
-    config = Config.model_validate({"streaming": streaming})
+    config = Config.model_validate({"streaming": streaming, "models": models})
     serving = converse(peer, config=config, port=engine or Engine(), session_id="s", timing=timing)
     task = asyncio.create_task(serving)
     try:
@@ -251,6 +256,34 @@ async def test_a_language_that_the_model_does_not_know_ends_the_stream_with_1008
         assert await code_of(task) == 1008
     assert errors_of(peer) == [("invalid_parameter", True)]
     assert "language" in peer.sent[-1].message  # type: ignore[union-attr]
+
+
+# Models
+
+
+async def test_a_model_is_asked_that_the_client_names_and_then_another() -> None:
+    peer, engine = ScriptedPeer({"model": "tiny.en", **PLAIN}), Engine()
+    async with stream(peer, engine, models=["tiny.en"]) as task:
+        peer.says(words(4)[:16_000], Flush())
+        await peer.hears(Final)
+        asked = len(engine.tasks)
+        peer.says(Configure({"model": "base"}), words(4)[16_000:], End())
+        assert await code_of(task) == 1000
+    assert {task.model for task in engine.tasks[:asked]} == {"tiny.en"}
+    assert {task.model for task in engine.tasks[asked:]} == {""}
+    assert text_of(peer) == said(4)
+    ready = peer.all(Ready)
+    assert [message.config.model for message in ready] == ["tiny.en", "base"]
+
+
+async def test_a_model_that_is_not_served_ends_the_stream_of_a_dialect_that_is_not_lenient() -> (
+    None
+):
+    peer = ScriptedPeer(is_lenient=False)
+    async with stream(peer) as task:
+        peer.says(Configure({"model": "tiny.en"}))
+        assert await code_of(task) == 1008
+    assert errors_of(peer) == [("model_not_found", True)]
 
 
 async def test_a_slow_engine_keeps_nobody_from_reading() -> None:

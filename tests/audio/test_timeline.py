@@ -21,6 +21,12 @@ RECORDING: Samples = (np.arange(TOTAL) % 30_011).astype(np.int16)
 KEPT = [Region(16_000, 32_000), Region(192_000, 224_000)]
 
 
+def test_what_was_cut_out_is_a_joint() -> None:
+    assert list(SpeechTimeline(RECORDING, KEPT).joints) == [16_000]
+    assert list(SpeechTimeline(RECORDING, KEPT[:1]).joints) == []
+    assert list(SpeechTimeline(RECORDING, []).joints) == []
+
+
 @st.composite
 def kept_regions(draw: st.DrawFn) -> list[Region]:
     edges = draw(st.lists(st.integers(0, TOTAL), min_size=2, max_size=12, unique=True).map(sorted))

@@ -57,6 +57,13 @@ def test_the_cut_is_in_the_middle_of_the_last_pause_that_leaves_the_overlap() ->
     assert in_seconds(cutter.window_at(0)) == (0, 10, 8.25, True)
 
 
+def test_where_a_pause_was_cut_out_is_a_place_to_cut() -> None:
+    regions = [region(0, 7.9), region(8.1, 15)]
+    joint = to_samples(8)
+    cutter = WindowCutter(regions, to_samples(15), length_s=10.0, overlap_s=1.0, joints=[joint])
+    assert in_seconds(cutter.window_at(0)) == (0, 10, 8, True)
+
+
 def test_a_pause_in_the_first_half_is_no_place_to_cut() -> None:
     cutter = cutter_of(region(0, 3), region(3.5, 15), total_s=15)
     assert in_seconds(cutter.window_at(0)) == (0, 10, 9, False)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 from pydantic import ValidationError
 
 from whisper_serve.api.schemas import TranscriptionOut
-from whisper_serve.client.answers import Transcription, Word
+from whisper_serve.client.answers import Transcription, Word, spoken
 from whisper_serve.text import transcript
+from whisper_serve.text.formats import to_srt
 
 WORDS = (
     transcript.Word(" Hello", 0.5, 0.9, 0.75),
@@ -43,6 +46,32 @@ def test_words_and_numbers_are_there_when_they_were_asked_for() -> None:
 def test_it_can_be_written_as_subtitles() -> None:
     assert answer().to_srt() == "1\n00:00:00,500 --> 00:01:01,000\nHello you.\n"
     assert answer().to_vtt() == "WEBVTT\n\n00:00:00.500 --> 00:01:01.000\nHello you.\n"
+
+
+def test_subtitles_are_cut_at_the_times_of_words_where_these_are_there() -> None:
+    count = 40
+    words = [transcript.Word(f" word{i}", i * 0.5, i * 0.5 + 0.4, 0.9) for i in range(count)]
+    halves = [words[: count // 2], words[count // 2 :]]
+    segments = tuple(transcript.Segment(0, 0, "").with_words(half) for half in halves)
+    heard = transcript.Transcript(segments, "en", 0.9, 20.0)
+    out = TranscriptionOut.of(heard, latency_s=0.5, request_id="", with_words=True, verbose=False)
+    answered = Transcription.model_validate_json(out.model_dump_json())
+    assert answered.to_srt() == to_srt(segments)
+    assert answered.to_srt().count("-->") > 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("Hello you.", ["Hello", "you."]), ("你好。", ["你", "好。"]), (" a  a", ["a", "a"])],
+)
+def test_words_are_found_in_their_text_with_what_is_written_before_them(
+    text: str, words: list[str]
+) -> None:
+    later = Word(word="later", start=3.0, end=4.0, probability=1.0)
+    waiting = deque([Word(word=w, start=0.0, end=1.0, probability=1.0) for w in words] + [later])
+    segment = spoken(text, 0.0, 1.0, waiting)
+    assert "".join(word.text for word in segment.words) == text
+    assert list(waiting) == [later]
 
 
 def test_a_failure_is_no_transcription() -> None:

@@ -61,6 +61,7 @@ async def test_options_are_form_fields() -> None:
         async with AsyncClient(server.url) as client:
             found = await client.transcribe(
                 b"x",
+                model="tiny.en",
                 language="de",
                 task="translate",
                 prompt="Grüße & 100 %",
@@ -75,6 +76,7 @@ async def test_options_are_form_fields() -> None:
             )
         [upload] = server.uploads
     assert upload.fields == {
+        "model": "tiny.en",
         "language": "de",
         "task": "translate",
         "prompt": "Grüße & 100 %",

@@ -94,8 +94,10 @@ def read_terminal(number: int) -> str:
 
 def test_a_file_is_transcribed(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with answering() as server:
-        assert main(["transcribe", files[0], "--url", server.url, "--language", "en"]) == 0
-        assert server.uploads[0].fields["language"] == "en"
+        options = ["--url", server.url, "--language", "en", "--model", "tiny.en"]
+        assert main(["transcribe", files[0], *options]) == 0
+        fields = server.uploads[0].fields
+        assert (fields["language"], fields["model"]) == ("en", "tiny.en")
     captured = capsys.readouterr()
     assert captured.out == "Hello a.\n"
     assert captured.err == ""
@@ -191,9 +193,10 @@ def test_in_a_terminal_the_upload_is_watched(files: list[str]) -> None:
 def test_a_recording_is_streamed(talk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with running() as server:
         options = ["--url", server.url, "--policy", "chunk", "--language", "en"]
-        assert main(["stream", str(talk), *options]) == 0
+        assert main(["stream", str(talk), *options, "--model", "tiny.en"]) == 0
         config = server.hearers[0].config
     assert (config["policy"], config["language"], config["sample_rate"]) == ("chunk", "en", 16_000)
+    assert config["model"] == "tiny.en"
     captured = capsys.readouterr()
     assert captured.out.replace("\n", " ").rstrip() == text_of(VALUES)
     assert len(captured.out.splitlines()) > 1

@@ -5,6 +5,7 @@ import pytest
 from whisper_serve.client.answers import Word
 from whisper_serve.client.events import (
     Done,
+    Endpoint,
     Failed,
     Final,
     Partial,
@@ -12,6 +13,7 @@ from whisper_serve.client.events import (
     Ready,
     SpeechStarted,
     SpeechStopped,
+    UtteranceEnd,
     Warned,
     event_of,
 )
@@ -45,6 +47,8 @@ WORD = transcript.Word(" hello", 0.5, 1.25, 0.75)
         ),
         (messages.SpeechStarted(0.5), SpeechStarted(0.5)),
         (messages.SpeechStopped(1.5), SpeechStopped(1.5)),
+        (messages.Endpoint(1.75, "silence"), Endpoint(1.75, "silence")),
+        (messages.UtteranceEnd(1.5), UtteranceEnd(1.5)),
         (messages.Ack(2.0, POINT), Progress(2.0, 1.5, 0.5)),
         (messages.Warned("clock_skew", "late"), Warned("clock_skew", "late")),
         (messages.Failed("engine_failed", "no", False), Failed("engine_failed", "no")),

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
+import srt
 
 from whisper_serve.client.answers import Word
 from whisper_serve.client.events import Final
@@ -108,6 +111,19 @@ def test_subtitles_grow_cue_by_cue(form: str, whole: object) -> None:
     for count, segment in enumerate(segments, 1):
         screen.final(final(segment.text, segment.start, segment.end))
         assert out.getvalue() == whole(segments[:count])  # type: ignore[operator]
+
+
+def test_a_long_final_is_cut_into_cues_that_never_overlap_the_next() -> None:
+    times = [(i * 0.4, i * 0.4 + 0.3) for i in range(40)]
+    words = [Word(word=f"word{i}", start=a, end=b, probability=1) for i, (a, b) in enumerate(times)]
+    text = " ".join(word.word for word in words)
+    renders = renderer("srt")
+    whole = renders(replace(final(text, 0.0, 15.9), words=tuple(words)))
+    whole += renders(final("Yes.", 15.9, 16.1))
+    cues = list(srt.parse(whole))
+    assert len(cues) > 3
+    assert all(a.end <= b.start for a, b in pairwise(cues))
+    assert " ".join(cue.content.replace("\n", " ") for cue in cues) == f"{text} Yes."
 
 
 def test_json_is_one_object_a_line() -> None:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from tests.conftest import PROJECT
 
@@ -30,7 +29,7 @@ def free_port() -> int:
     raise AssertionError("no port is free")
 
 
-def write_config(folder: Path, **sections: dict[str, Any]) -> Path:
+def write_config(folder: Path, **sections: object) -> Path:
     path = folder / "config.json"
     path.write_text(json.dumps({"logging": {"file": "logs/service.log"}, **sections}))
     return path

@@ -60,6 +60,16 @@ def test_missing_weights_are_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.weights
+def test_a_further_model_that_nobody_knows_is_one_line(
+    tmp_path: Path, model_dir: Path, base_ctranslate2: Path
+) -> None:
+    model = {"model_dir": str(model_dir)}
+    path = write_config(tmp_path, server={"port": free_port()}, model=model, models=["bass"])
+    line = refused(path)
+    assert "no model is called 'bass' and no such path exists; known models: tiny" in line
+
+
+@pytest.mark.weights
 def test_it_starts_serves_and_ends_with_everything_it_started(
     tmp_path: Path, model_dir: Path, base_ctranslate2: Path, sample: Path
 ) -> None:

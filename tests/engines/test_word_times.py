@@ -131,7 +131,10 @@ def test_a_slow_speaker_s_words_are_not_longer_than_usual_at_most() -> None:
 
 def test_words_are_handed_on_as_they_are() -> None:
     timings = [WordTiming(" Ask", [1], 0.0, 0.2, 0.1), WordTiming(" not", [2], 0.2, 0.6, 0.9)]
-    assert to_words(timings) == (Word(" Ask", 0.0, 0.2, 0.1), Word(" not", 0.2, 0.6, 0.9))
+    assert to_words(timings) == (
+        Word(" Ask", 0.0, 0.2, 0.1, (1,)),
+        Word(" not", 0.2, 0.6, 0.9, (2,)),
+    )
 
 
 # Splitting, checked against openai-whisper where that is right

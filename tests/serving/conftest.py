@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,15 +71,31 @@ def deploy(
 
         def start(
             name: str,
-            settings: dict[str, dict[str, Any]],
+            settings: dict[str, Any],
             build: EngineBuilder = build_engine,
         ) -> Service:
-            log = {"file": str(tmp_path_factory.mktemp(name) / "service.log")}
-            model = {"model_dir": str(model_dir), **settings.pop("model", {})}
-            config = Config.model_validate({"logging": log, "model": model, **settings})
+            config = _config(settings, model_dir, tmp_path_factory.mktemp(name))
             return stack.enter_context(_running(name, serve_port, config, build))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def real(
+    serve_port: int, model_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """An application with real weights for all who only ask it something."""
+    # However long an answer takes: what is heard must not depend on what else there is to do.
+    settings = {"streaming": {"target_answer_s": None}}
+    config = _config(settings, model_dir, tmp_path_factory.mktemp("real"))
+    with _running("real", serve_port, config, build_engine) as service:
+        yield service
+
+
+def _config(settings: Mapping[str, Any], model_dir: Path, folder: Path) -> Config:
+    log = {"file": str(folder / "service.log")}
+    model = {"model_dir": str(model_dir), **settings.get("model", {})}
+    return Config.model_validate({**settings, "logging": log, "model": model})
 
 
 @contextmanager

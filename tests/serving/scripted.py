@@ -72,6 +72,21 @@ def build_slow(options: EngineOptions) -> Engine:
     return _engine(options, slow)
 
 
+def build_named(options: EngineOptions) -> Engine:
+    """Hears the model's name in everything. Once there is a file `broken`, no model can be
+    loaded any more; `loaded` gets a line for each that could."""
+    if (options.model_dir / "broken").exists():
+        raise MemoryError("secret detail")
+    with (options.model_dir / "loaded").open("a") as file:
+        file.write(f"{options.model}\n")
+
+    def hear(task: DecodeTask) -> Hypothesis:
+        time.sleep(0.1)
+        return one_word(options.model, task)
+
+    return _engine(options, hear)
+
+
 def build_noted(options: EngineOptions) -> Engine:
     """The real engine, which notes its process id too."""
     engine = build_engine(options)

@@ -2,19 +2,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.serving.multiplexing import shelf
 from whisper_serve.config import LoggingConfig
 from whisper_serve.engines.base import DecodeTask, Engine
 from whisper_serve.engines.build import EngineOptions
 from whisper_serve.engines.fake import FakeWorker
 from whisper_serve.engines.intake import Limits
 from whisper_serve.engines.threaded import ThreadedEngine
-from whisper_serve.serving.app import most_windows
+from whisper_serve.errors import UnknownModel
 from whisper_serve.serving.asr import WhisperASR
+from whisper_serve.serving.models import Choice
 from whisper_serve.text.transcript import Hypothesis
 
 OPTIONS = EngineOptions(
@@ -31,22 +34,48 @@ OPTIONS = EngineOptions(
 TASK = DecodeTask(np.zeros(2 * 16_000, np.int16))
 
 
-class Held:
-    """A replica whose engine decodes nothing before it is told to."""
+FURTHER = DecodeTask(np.zeros(3 * 16_000, np.int16), model="tuned")
+SILENT = LoggingConfig(file=None)
 
-    def __init__(self) -> None:
+
+class Held:
+    """A replica whose engines decode nothing before they are told to. `models` are the
+    options of further ones."""
+
+    def __init__(self, *models: EngineOptions) -> None:
         self.go_on = threading.Event()
         self.begun = threading.Event()
-        logging = LoggingConfig(file=None)
-        self.replica = WhisperASR(OPTIONS, logging, stuck_after_s=0.05, build=self._build)
+        self.built: list[str] = []
+        choice = Choice({Path(options.model).name: options for options in models})
+        self.replica = WhisperASR(
+            OPTIONS, SILENT, 0.05, self._build, choice, multiplex=shelf(choice.at_once)
+        )
 
-    def _build(self, _options: EngineOptions) -> Engine:
+    def _build(self, options: EngineOptions) -> Engine:
+        self.built.append(options.model)
         return ThreadedEngine(FakeWorker([self._hear]), Limits(max_queued=7, rows=1))
 
     def _hear(self, _task: DecodeTask) -> Hypothesis:
         self.begun.set()
         assert self.go_on.wait(10)
         return Hypothesis((), "en", 1.0)
+
+    async def hears(self, task: DecodeTask) -> asyncio.Task[Hypothesis]:
+        """A window that is being decoded."""
+        self.begun.clear()
+        asked = asyncio.create_task(self.replica.transcribe(task))
+        assert await asyncio.to_thread(self.begun.wait, 10)
+        return asked
+
+
+@pytest.fixture
+def tuned(tmp_path: Path) -> EngineOptions:
+    """Of a model that looks as if it were there."""
+    folder = tmp_path / "tuned"
+    folder.mkdir()
+    for name in ("model.bin", "config.json"):
+        (folder / name).write_text("{}")
+    return replace(OPTIONS, model=str(folder), model_dir=tmp_path)
 
 
 async def test_audio_that_waits_is_told_for_autoscaling() -> None:
@@ -72,5 +101,45 @@ async def test_a_decode_that_never_ends_makes_the_replica_unhealthy() -> None:
     await asked
 
 
-def test_serve_lets_through_what_an_engine_can_hold() -> None:
-    assert most_windows(OPTIONS) == 3 * 7 + 2 * 4
+# Further models
+
+
+async def test_only_its_own_model_is_loaded_when_a_replica_starts(tuned: EngineOptions) -> None:
+    held = Held(tuned)
+    held.go_on.set()
+    assert held.built == ["none"]
+    await held.replica.transcribe(FURTHER)
+    assert held.built == ["none", tuned.model]
+
+
+def test_a_replica_does_not_start_without_the_weights_of_all_models(tmp_path: Path) -> None:
+    held: list[Held] = []
+    with pytest.raises(UnknownModel, match="'nowhere'"):
+        held.append(Held(replace(OPTIONS, model="nowhere", model_dir=tmp_path)))
+    assert held == []
+
+
+async def test_all_models_count_in_what_there_is_to_do(tuned: EngineOptions) -> None:
+    held = Held(tuned)
+    asked = [await held.hears(TASK), await held.hears(FURTHER)]
+    asked += [asyncio.create_task(held.replica.transcribe(task)) for task in (TASK, FURTHER)]
+    await asyncio.sleep(0)
+    status = await held.replica.status()
+    assert (status.load.running, status.load.waiting, status.load.waiting_s) == (2, 2, 5.0)
+    stats = held.replica.record_autoscaling_stats()
+    assert stats == {"waiting_audio_s": 5.0, "waiting_windows": 2.0}
+    held.go_on.set()
+    await asyncio.gather(*asked)
+
+
+async def test_a_further_model_that_is_stuck_makes_the_replica_unhealthy(
+    tuned: EngineOptions,
+) -> None:
+    held = Held(tuned)
+    asked = await held.hears(FURTHER)
+    await asyncio.sleep(0.1)
+    with pytest.raises(RuntimeError, match="has been running"):
+        await held.replica.check_health()
+    held.go_on.set()
+    await asked
+    await held.replica.check_health()

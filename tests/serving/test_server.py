@@ -27,6 +27,7 @@ def test_it_joins_a_cluster_and_leaves_it_as_it_was(
     sections = {
         "server": {"port": serve_port, "ray_address": address},
         "model": {"model_dir": str(model_dir)},
+        "models": ["tiny.en"],
         "deployment": {"cpu_per_replica": 2},
         "logging": {"file": None},
     }
@@ -42,11 +43,17 @@ def test_it_joins_a_cluster_and_leaves_it_as_it_was(
         while "ready at" not in log.read_text() and time.monotonic() < deadline:
             assert process.poll() is None, log.read_text()
             time.sleep(0.1)
+        assert "loading base with ctranslate2 (int8) on cpu" in log.read_text()
+        assert "when asked for also tiny.en, 1 at once" in log.read_text()
         assert f"ready at {url}" in log.read_text()
-        answer = httpx.post(
-            f"{url}/transcribe", files={"audio_file": sample.read_bytes()}, timeout=60
-        )
-        assert EnglishTextNormalizer()(answer.json()["text"]) == SAMPLE_WORDS
+        for model in ("base", "tiny.en"):
+            answer = httpx.post(
+                f"{url}/transcribe",
+                files={"audio_file": sample.read_bytes()},
+                params={"model": model},
+                timeout=60,
+            )
+            assert EnglishTextNormalizer()(answer.json()["text"]) == SAMPLE_WORDS
         process.send_signal(signal.SIGTERM)
         assert process.wait(40) == 0
     finally:

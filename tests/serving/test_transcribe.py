@@ -13,7 +13,7 @@ import pytest
 from whisper.normalizers import EnglishTextNormalizer
 
 from tests.conftest import SAMPLE_WORDS
-from tests.serving.conftest import Deploy, Service
+from tests.serving.conftest import Service
 
 pytestmark = [pytest.mark.server, pytest.mark.weights]
 
@@ -25,9 +25,9 @@ JFK = (
 normalize = EnglishTextNormalizer()
 
 
-@pytest.fixture(scope="module")
-def service(deploy: Deploy) -> Service:
-    return deploy("real", {})
+@pytest.fixture
+def service(real: Service) -> Service:
+    return real
 
 
 def transcribe(service: Service, recording: Path, **fields: Any) -> dict[str, Any]:

@@ -10,9 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.streaming.speaker import Ears, cuts, hear, lengths, speech, text_of, utterances
+from tests.streaming.speaker import (
+    Ears,
+    cuts,
+    hear,
+    heard_words,
+    lengths,
+    speech,
+    text_of,
+    utterances,
+)
 from whisper_serve.audio.pcm import Samples, seconds, to_samples
-from whisper_serve.audio.vad import VadOptions
+from whisper_serve.audio.vad import FRAME_SAMPLES, VadOptions
 from whisper_serve.streaming.effort import Effort
 from whisper_serve.streaming.listener import (
     MAX_PAUSE_S,
@@ -20,6 +29,7 @@ from whisper_serve.streaming.listener import (
     AlwaysSpeech,
     LiveListener,
     LiveWindow,
+    Mark,
     Vad,
 )
 from whisper_serve.streaming.messages import ResumePoint
@@ -74,8 +84,9 @@ class Hearing:
 
     def finish(self) -> None:
         self.listener.finish()
+        self.listener.settle("end")
         self.run()
-        assert self.listener.is_settled
+        assert [mark.reason for mark in self.listener.passed()][-1:] == ["end"]
         assert self.listener.settled == self.listener.received
 
     @property
@@ -152,6 +163,7 @@ def test_windows_that_fail_lose_nothing(
         listener.push(piece)
         run(may_fail=True)
     listener.finish()
+    listener.settle("end")
     run(may_fail=False)
     assert "".join(word.text for word in final).split() == text_of(len(words))
 
@@ -317,6 +329,7 @@ def test_partials_show_what_is_not_final_and_change_nothing(
         listener.push(piece)
         run()
     listener.finish()
+    listener.settle("end")
     run()
     assert final == text_of(len(words))
 
@@ -352,15 +365,46 @@ def test_a_flush_settles_everything_and_the_stream_goes_on() -> None:
     words = [(0.3, 0.4)] * 3
     hearing = Hearing(listener_for(ChunkPolicy(20.0, 0.5)), hear)
     hearing.push(speech(words))
-    hearing.listener.flush()
+    hearing.listener.settle("flush")
     hearing.run()
-    assert hearing.listener.is_settled
+    assert hearing.listener.passed() == [Mark(hearing.listener.received, "flush")]
     assert hearing.text == text_of(3)
     assert hearing.listener.settled == hearing.listener.received
     later = speech([(0.0, 0.4)] * 3 + words)[to_samples(1.2) :]
     hearing.push(later)
     hearing.finish()
     assert hearing.text == text_of(6)
+
+
+@policies
+@settings(max_examples=30, deadline=None)
+@given(words=utterances(max_words=25), frames=st.lists(st.integers(1, 400), max_size=6))
+def test_a_mark_is_passed_once_all_before_it_is_final(
+    policy: str, words: list[tuple[float, float]], frames: list[int]
+) -> None:
+    samples, spoken_s = speech(words), lengths(words)
+    # Within a word a mark would divide it.
+    marks = [
+        position
+        for position in sorted({frame * FRAME_SAMPLES for frame in frames})
+        if position < len(samples) and not samples[position - 1 : position + 1].any()
+    ]
+    hearing = Hearing(listener_for(POLICIES[policy]()), lambda w: hear(w, spoken_s=spoken_s))
+    hearing.listener.push(samples)
+    for position in marks:
+        hearing.listener.settle("silence", position)
+    waiting = [*marks]
+    while (window := hearing.listener.next_window(partial=False)) is not None:
+        for mark in hearing.listener.passed():
+            assert mark.position == waiting.pop(0)
+            assert len(hearing.final) >= len(heard_words(samples[: mark.position], {}))
+        assert not waiting or all(to_samples(w.end) <= waiting[0] for w in hearing.final)
+        outcome = hearing.listener.answer(window, hearing.engine(window))
+        assert outcome is not None
+        hearing.final += outcome.final
+    assert [mark.position for mark in hearing.listener.passed()] == waiting
+    hearing.finish()
+    assert hearing.text == text_of(len(words))
 
 
 def test_a_reset_drops_what_is_not_final() -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.streaming.speaker import Ears, cuts, hear, lengths, speech, text_of, utterances
 from whisper_serve.audio.pcm import Samples
@@ -20,12 +21,13 @@ from whisper_serve.errors import (
     InvalidParameter,
     InvalidRequest,
 )
-from whisper_serve.streaming.listener import LiveWindow
+from whisper_serve.streaming.listener import LiveWindow, Probabilities
 from whisper_serve.streaming.messages import (
     Ack,
     Configure,
     Done,
     End,
+    Endpoint,
     Failed,
     Final,
     Flush,
@@ -37,6 +39,7 @@ from whisper_serve.streaming.messages import (
     SpeechStarted,
     SpeechStopped,
     StreamConfig,
+    UtteranceEnd,
     Warned,
     WasReset,
 )
@@ -78,6 +81,20 @@ class Stream:
 
     def all(self, kind: type[M]) -> list[M]:
         return [message for message in self.sent if isinstance(message, kind)]
+
+    @property
+    def turns(self) -> list[object]:
+        """Final texts, causes of endpoints, and where utterances ended, as they came."""
+        told: list[object] = []
+        for message in self.sent:
+            match message:
+                case Final(text=text):
+                    told.append(text)
+                case Endpoint(cause=cause):
+                    told.append(cause)
+                case UtteranceEnd(at=at):
+                    told.append(at)
+        return told
 
 
 def stream(
@@ -243,6 +260,171 @@ def test_speech_is_told_where_it_starts_and_stops() -> None:
     stopped = [message.at for message in spoken.all(SpeechStopped)]
     assert started == pytest.approx([1.0, 3.9], abs=0.05)
     assert stopped == pytest.approx([1.9, 4.3], abs=0.05)
+
+
+# Turns
+
+PAUSED = [(1.0, 0.4), (0.1, 0.4), (0.8, 0.4), (3.0, 0.4), (0.2, 0.4)]
+
+
+def test_each_silence_is_an_endpoint_behind_all_that_was_said_before_it() -> None:
+    spoken = stream(endpointing=0.6, chunk_duration=20.0, interim=False)
+    spoken.push(speech(PAUSED))
+    spoken.end()
+    assert spoken.turns == ["w0 w1", "silence", " w2", "silence", " w3 w4", "silence"]
+    assert [final.endpoint for final in spoken.all(Final)] == ["silence"] * 3
+    at = [endpoint.at for endpoint in spoken.all(Endpoint)]
+    assert at == pytest.approx([2.5, 3.7, 7.1], abs=0.05)
+
+
+def test_without_endpointing_nothing_is_said_of_endpoints() -> None:
+    spoken = stream()
+    spoken.push(speech(PAUSED))
+    spoken.end()
+    assert spoken.all(Endpoint) == []
+    assert {final.endpoint for final in spoken.all(Final)} == {None}
+
+
+def test_speech_has_stopped_after_the_silence_of_an_endpoint() -> None:
+    spoken = stream(endpointing=1.5)
+    spoken.push(speech(PAUSED))
+    spoken.end()
+    stopped = [message.at for message in spoken.all(SpeechStopped)]
+    assert stopped == pytest.approx([3.1, 7.1], abs=0.05)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@settings(max_examples=25, deadline=None)
+@given(
+    words=utterances(max_words=20),
+    endpointing=st.sampled_from([0.1, 0.3, 1.0, 3.0]),
+    utterance_end=st.sampled_from([None, 0.5, 1.5]),
+    sizes=st.lists(st.integers(200, 60_000), min_size=1, max_size=5),
+)
+def test_turns_are_the_same_however_the_audio_comes(
+    policy: str,
+    words: list[tuple[float, float]],
+    endpointing: float,
+    utterance_end: float | None,
+    sizes: list[int],
+) -> None:
+    spoken_s = lengths(words)
+
+    def told(sizes: list[int]) -> tuple[list[object], list[tuple[int, int]]]:
+        spoken = stream(
+            lambda w: hear(w, spoken_s=spoken_s),
+            policy=policy,
+            endpointing=endpointing,
+            utterance_end=utterance_end,
+            interim=False,
+        )
+        for piece in cuts(speech(words), sizes):
+            spoken.session.receive_audio(piece)
+            spoken.run()
+        done = spoken.end()
+        assert done.text == " ".join(text_of(len(words)))
+        stopped, ends = len(spoken.all(SpeechStopped)), spoken.all(Endpoint)
+        assert len(ends) == stopped
+        return spoken.turns, [(window.start, window.end) for window in spoken.windows]
+
+    assert told(sizes) == told([512])
+
+
+def test_an_utterance_ends_once_behind_its_last_final_word() -> None:
+    spoken = stream(endpointing=0.3, utterance_end=1.0)
+    spoken.push(speech(PAUSED))
+    spoken.push(np.zeros(16_000 * 4, np.int16))
+    one, two, first, three, second = [t for t in spoken.turns if t != "silence"]
+    assert (one, two, three) == ("w0 w1", " w2", " w3 w4")
+    assert (first, second) == (pytest.approx(3.1, abs=0.01), pytest.approx(7.1, abs=0.01))
+
+
+def test_sound_without_words_is_an_endpoint_and_no_end_of_an_utterance() -> None:
+    silent = Hypothesis((), "en", 1.0)
+    spoken = stream(lambda _: silent, endpointing=0.3, utterance_end=1.0)
+    spoken.push(speech([(1.0, 0.4), (3.0, 0.4)]))
+    spoken.end()
+    assert [endpoint.cause for endpoint in spoken.all(Endpoint)] == ["silence"] * 2
+    assert spoken.all(UtteranceEnd) == []
+
+
+def test_a_flush_is_an_endpoint_of_its_own() -> None:
+    spoken = stream(endpointing=0.5, chunk_duration=20.0)
+    spoken.push(speech(WORDS[:3]))
+    spoken.session.receive(Flush())
+    spoken.run()
+    [final] = spoken.all(Final)
+    [endpoint] = spoken.all(Endpoint)
+    assert (final.endpoint, endpoint.cause) == ("flush", "flush")
+    assert endpoint.at == pytest.approx(2.1)
+
+
+def test_endpoints_come_in_the_order_of_what_they_end_and_each_configuration_is_told_once() -> None:
+    """What a dialect builds on that has to know which text belongs to what."""
+    spoken = stream(endpointing=0.5, chunk_duration=20.0, interim=False)
+    session = spoken.session
+    session.receive_audio(speech([(0.3, 0.4), (1.0, 0.4)]))
+    session.receive(Configure({}))
+    session.receive(Flush())
+    session.receive_audio(speech([(0.1, 0.0)]))
+    session.receive(Configure({}))
+    session.receive(Flush())
+    session.receive_audio(speech([(0.3, 0.4), (1.0, 0.0)]))
+    spoken.run()
+    causes = [endpoint.cause for endpoint in spoken.all(Endpoint)]
+    assert causes == ["silence", "flush", "flush", "silence"]
+    at = [endpoint.at for endpoint in spoken.all(Endpoint)]
+    assert at == sorted(at)
+    assert len(spoken.all(Ready)) == 3
+
+
+def test_a_final_tells_its_endpoint_whatever_is_told_in_between() -> None:
+    session = stream(endpointing=0.5, chunk_duration=20.0).session
+    session.receive_audio(speech([(0.3, 0.4), (0.6, 0.0)]))
+    window = session.next_window()
+    assert window is not None
+    session.receive_hypothesis(window, hear(window))
+    session.acknowledge()
+    assert session.next_window() is None
+    told = session.messages_to_send()
+    assert [m.endpoint for m in told if isinstance(m, Final)] == ["silence"]
+    assert isinstance(told[-1], Endpoint)
+
+
+def test_what_is_said_before_a_threshold_of_its_own_is_no_speech() -> None:
+    class Doubtful(Ears):
+        def push(self, samples: Samples) -> Probabilities:
+            return super().push(samples) * np.float32(0.6)
+
+    for threshold, count in ((0.5, 1), (0.7, 0)):
+        session = StreamSession(
+            StreamConfig.parse({"vad_threshold": threshold}),
+            StreamOptions(),
+            session_id="id",
+            make_vad=Doubtful,
+        )
+        spoken = Stream(session)
+        spoken.push(speech([(1.0, 0.5)]))
+        spoken.end()
+        assert len(spoken.all(SpeechStarted)) == count
+
+
+def test_what_is_kept_before_speech_can_be_chosen() -> None:
+    for padding in (0.0, 0.1, 1.5):
+        spoken = stream(prefix_padding=padding, interim=False)
+        spoken.push(speech([(3.0, 0.5)]))
+        spoken.end()
+        [window] = spoken.windows
+        assert window.start == pytest.approx((3.0 - padding) * 16_000, abs=512)
+
+
+@pytest.mark.parametrize("key", ["endpointing", "utterance_end"])
+def test_silence_is_told_by_voice_activity_detection_only(key: str) -> None:
+    with pytest.raises(InvalidParameter, match=f"{key}: needs vad"):
+        StreamConfig.parse({"vad": False, key: 1.0})
+
+
+# Partials
 
 
 def test_without_interim_there_are_no_partials() -> None:

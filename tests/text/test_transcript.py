@@ -46,6 +46,17 @@ def test_a_shifted_segment_takes_its_words_and_its_seek_along() -> None:
     )
 
 
+def test_a_segment_cut_down_to_words_keeps_their_tokens_where_they_are_known() -> None:
+    words = [replace(ASK, tokens=(7,)), replace(NOT, tokens=(8, 9))]
+    known = replace(FIRST, words=tuple(words), tokens=(7, 8, 9))
+    assert known.with_words(words[1:]).tokens == (8, 9)
+    assert FIRST.with_words([NOT]).tokens == (7, 8)
+
+
+def test_whisper_counts_where_a_window_began_in_hundredths_of_a_second() -> None:
+    assert replace(FIRST, seek=12.3449).seek_frames == 1234
+
+
 @given(times, times)
 def test_shifting_keeps_durations(start: float, offset: float) -> None:
     shifted = Word(" word", start, start + 0.5, 1.0).shifted(offset)

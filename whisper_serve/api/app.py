@@ -6,9 +6,15 @@ from fastapi import FastAPI
 
 from whisper_serve import __version__
 from whisper_serve.api.admission import Admission
+from whisper_serve.api.deepgram.failures import deepgram_failure
+from whisper_serve.api.deepgram.routes import listen_router
 from whisper_serve.api.dialects.routes import dialects_router
 from whisper_serve.api.error_handlers import install_error_handlers
 from whisper_serve.api.middleware import RequestContextMiddleware
+from whisper_serve.api.openai.failures import openai_failure
+from whisper_serve.api.openai.files import files_router
+from whisper_serve.api.openai.models import models_router
+from whisper_serve.api.openai.realtime.routes import realtime_router
 from whisper_serve.api.routes.health import health_router
 from whisper_serve.api.routes.stream import stream_router
 from whisper_serve.api.routes.transcribe import transcribe_router
@@ -18,6 +24,12 @@ from whisper_serve.api.services import Services
 ENDPOINTS = {
     "POST /transcribe": "a recording in, its text out",
     "WS /stream": "live audio in, text out while it is spoken",
+    "POST /v1/audio/transcriptions": "the same for clients of OpenAI's API",
+    "POST /v1/audio/translations": "a recording in, its text in English out",
+    "GET /v1/models": "which models there are",
+    "WS /v1/realtime": "live audio in, text out, for clients of OpenAI's Realtime API",
+    "POST /v1/listen": "a recording in, its text out, for clients of Deepgram's API",
+    "WS /v1/listen": "live audio in, text out, for clients of Deepgram's API",
     "GET /health": "does an engine answer",
     "GET /docs": "this API, described and to try",
 }
@@ -31,12 +43,17 @@ def create_app(services: Services, *, send_request_id: bool = True) -> FastAPI:
         summary="Self-hosted speech to text with OpenAI Whisper.",
     )
     app.add_middleware(RequestContextMiddleware, send_id=send_request_id)
-    install_error_handlers(app)
+    # The first beginning that fits counts.
+    install_error_handlers(app, {"/v1/listen": deepgram_failure, "/v1/": openai_failure})
     app.include_router(transcribe_router(services))
     streaming = services.config.streaming
     admission = Admission(streaming.max_sessions, streaming.max_sessions_per_client)
     app.include_router(stream_router(services, admission))
     app.include_router(dialects_router(services, admission))
+    app.include_router(listen_router(services, admission))
+    app.include_router(files_router(services))
+    app.include_router(models_router(services))
+    app.include_router(realtime_router(services, admission))
     app.include_router(health_router(services))
     about = {"service": "whisper_serve", "version": __version__, "endpoints": ENDPOINTS}
     app.include_router(web_router(about))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from whisper_serve.api.models import ServedModels
 from whisper_serve.config import StreamingConfig
 from whisper_serve.engines.base import DecodeTask, Lane
 from whisper_serve.errors import (
@@ -30,12 +31,14 @@ class Asker:
         self,
         port: Transcribes,
         settings: StreamingConfig,
+        models: ServedModels,
         session_id: str,
         *,
         longest_wait_s: float,
     ) -> None:
         self._port = port
         self._settings = settings
+        self._models = models
         self._session_id = session_id
         self._longest_wait_s = longest_wait_s
 
@@ -67,11 +70,13 @@ class Asker:
             prefix=window.prefix,
             hotwords=config.hotwords,
             beam_size=self._beam_size(window, config),
+            full_padding=window.thorough,
             best_of=config.best_of,
             suppress_tokens=config.suppress_tokens,
             lane=Lane.LIVE_FINAL if window.final else Lane.LIVE_PARTIAL,
             session_id=self._session_id,
             request_id=self._session_id,
+            model=self._models.resolve(config.model),
             timeout_s=self._settings.window_timeout_s,
         )
 

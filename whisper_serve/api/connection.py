@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from fastapi import WebSocket, WebSocketDisconnect
-from starlette.responses import JSONResponse
 
 from whisper_serve.api.admission import Admission
+from whisper_serve.api.failures import Failure, answer_failure
 from whisper_serve.api.live import MAX_FRAME_BYTES, Timing, converse
 from whisper_serve.api.peer import Peer, PeerGone
-from whisper_serve.api.schemas import TranscriptionOut
 from whisper_serve.api.services import Services
 from whisper_serve.errors import FrameTooBig, Overloaded, TooManyStreams, WhisperServeError
 from whisper_serve.observability.context import bound_request_id
@@ -28,11 +29,31 @@ MAX_TEXT_CHARS = 1 << 18
 GONE = (WebSocketDisconnect, RuntimeError, OSError)
 
 
+class Closing(NamedTuple):
+    """The close frame of a stream."""
+
+    code: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What is special about the clients of a route. `idle_timeout_s`: as configured without one.
+    `closing`: the close frame for a close code of `errors.py`."""
+
+    make_peer: Callable[[Connection], Peer]
+    max_text_chars: int = MAX_TEXT_CHARS
+    idle_timeout_s: float | None = None
+    subprotocol: str | None = None
+    closing: Callable[[int], Closing] = Closing
+
+
 class Connection:
     """The frames of a WebSocket that was accepted."""
 
-    def __init__(self, socket: WebSocket) -> None:
+    def __init__(self, socket: WebSocket, max_text_chars: int = MAX_TEXT_CHARS) -> None:
         self._socket = socket
+        self._max_text_chars = max_text_chars
 
     async def receive(self) -> str | bytes | None:
         """The next frame, None when the client is gone. Raises `FrameTooBig`."""
@@ -41,7 +62,7 @@ class Connection:
             return None
         data: bytes | None = message.get("bytes")
         text: str = message.get("text") or ""
-        for frame, limit in ((data or b"", MAX_FRAME_BYTES), (text, MAX_TEXT_CHARS)):
+        for frame, limit in ((data or b"", MAX_FRAME_BYTES), (text, self._max_text_chars)):
             if len(frame) > limit:
                 raise FrameTooBig(limit)
         return text if data is None else bytes(data)
@@ -56,7 +77,7 @@ class Connection:
 
 async def serve(
     socket: WebSocket,
-    make_peer: Callable[[Connection], Peer],
+    dialect: Dialect,
     *,
     services: Services,
     admission: Admission,
@@ -71,38 +92,34 @@ async def serve(
             await deny(socket, exc, session_id)
             return
         try:
-            await socket.accept()
+            await socket.accept(dialect.subprotocol)
         except GONE:
             return
         code = await converse(
-            make_peer(Connection(socket)),
+            dialect.make_peer(Connection(socket, dialect.max_text_chars)),
             config=services.config,
             port=services.port,
             session_id=session_id,
             timing=timing,
+            idle_timeout_s=dialect.idle_timeout_s,
         )
         if code is not None:
-            await _close(socket, code, timing.last_words_s)
+            await _close(socket, dialect.closing(code), timing.last_words_s)
 
 
-async def _close(socket: WebSocket, code: int, timeout_s: float) -> None:
+async def _close(socket: WebSocket, closing: Closing, timeout_s: float) -> None:
     try:
         # A client that does not read lets nothing more through.
-        await asyncio.wait_for(socket.close(code), timeout_s)
+        await asyncio.wait_for(socket.close(*closing), timeout_s)
     except (*GONE, asyncio.TimeoutError):
         logger.debug("the client was gone before its stream was closed")
 
 
 async def deny(socket: WebSocket, exc: WhisperServeError, request_id: str) -> None:
-    """Refuse the handshake with an HTTP answer in the shape of REST errors."""
-    body = TranscriptionOut.failure(
-        error=str(exc), code=exc.code, latency_s=0.0, request_id=request_id
-    )
-    headers = {}
-    if isinstance(exc, (Overloaded, TooManyStreams)):
-        headers["Retry-After"] = str(math.ceil(exc.retry_after_s))
+    """Refuse the handshake with an HTTP answer in the shape of the path's other errors."""
+    socket.state.request_id, socket.state.began = request_id, time.monotonic()
     try:
-        await socket.send_denial_response(JSONResponse(body.model_dump(), exc.http_status, headers))
+        await socket.send_denial_response(answer_failure(Failure.of(exc, socket), socket))
     except GONE:
         logger.debug("the client was gone before it was refused")
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from whisper_serve.api.asking import Asker
 from whisper_serve.api.deadline import within
+from whisper_serve.api.models import ServedModels
 from whisper_serve.api.outbox import Outbox
 from whisper_serve.api.peer import Incoming, Peer, PeerGone
 from whisper_serve.audio.live import live_decoder
@@ -32,6 +33,7 @@ from whisper_serve.errors import (
     ClientTooFast,
     InvalidMessage,
     InvalidRequest,
+    ModelNotFound,
     StreamIdle,
     Superseded,
     WhisperServeError,
@@ -40,6 +42,7 @@ from whisper_serve.ports import Transcribes
 from whisper_serve.streaming.listener import LiveWindow
 from whisper_serve.streaming.messages import (
     ClientMessage,
+    Configure,
     End,
     Failed,
     Reset,
@@ -79,15 +82,28 @@ class Timing:
 
 
 async def converse(
-    peer: Peer, *, config: Config, port: Transcribes, session_id: str, timing: Timing
+    peer: Peer,
+    *,
+    config: Config,
+    port: Transcribes,
+    session_id: str,
+    timing: Timing,
+    idle_timeout_s: float | None = None,
 ) -> int | None:
     """Serve one stream; returns the close code, None when the peer is gone."""
-    idle_timeout_s = config.streaming.idle_timeout_s
+    if idle_timeout_s is None:
+        idle_timeout_s = config.streaming.idle_timeout_s
     error: WhisperServeError
     try:
         stream_config = await within(idle_timeout_s, peer.configuration())
         live = LiveStream(
-            peer, stream_config, config=config, port=port, session_id=session_id, timing=timing
+            peer,
+            stream_config,
+            config=config,
+            port=port,
+            session_id=session_id,
+            timing=timing,
+            idle_timeout_s=idle_timeout_s,
         )
     except PeerGone:
         return None
@@ -123,11 +139,15 @@ class LiveStream:
         port: Transcribes,
         session_id: str,
         timing: Timing,
+        idle_timeout_s: float,
     ) -> None:
         settings = config.streaming
         self._peer = peer
         self._settings = settings
         self._timing = timing
+        self._idle_timeout_s = idle_timeout_s
+        self._models = ServedModels(config)
+        self._models.resolve(stream_config.model)
         self._decoder = live_decoder(
             stream_config.encoding, stream_config.sample_rate, stream_config.channels
         )
@@ -138,12 +158,14 @@ class LiveStream:
                 vad=VadOptions(config.vad.threshold, min_speech_s=config.vad.min_speech_s),
                 reach_s=settings.reach_s,
                 target_s=settings.target_answer_s,
-                limits=_limits(settings),
+                limits=_limits(settings, idle_timeout_s),
             ),
             session_id=session_id,
             make_vad=SileroVad,
         )
-        self._asker = Asker(port, settings, session_id, longest_wait_s=timing.longest_wait_s)
+        self._asker = Asker(
+            port, settings, self._models, session_id, longest_wait_s=timing.longest_wait_s
+        )
         self._outbox = Outbox()
         self._changed = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
@@ -232,7 +254,7 @@ class LiveStream:
         while not self._is_gone:
             try:
                 await self._take(await self._peer.receive())
-            except InvalidRequest as exc:
+            except (InvalidRequest, ModelNotFound) as exc:
                 self._refuse(exc)
             except WhisperServeError as exc:
                 self._abort(exc)
@@ -255,9 +277,16 @@ class LiveStream:
         if isinstance(message, End) and not self._ended:
             self._ended = True
             await self._take_samples(await self._decoded(self._decoder.finish))
+        if isinstance(message, Configure):
+            self._require_model(message.values.get("model"))
         self._session.receive(message)
         if isinstance(message, Reset) and self._asking is not None:
             self._asking.cancel()  # nobody waits for its answer any more
+
+    def _require_model(self, name: object) -> None:
+        """What is no text the session refuses."""
+        if isinstance(name, str):
+            self._models.resolve(name)
 
     async def _take_audio(self, data: bytes) -> None:
         if self._ended:
@@ -298,7 +327,7 @@ class LiveStream:
         if ahead_s > limit_s:
             raise ClientTooFast(limit_s)
 
-    def _refuse(self, error: InvalidRequest) -> None:
+    def _refuse(self, error: WhisperServeError) -> None:
         if not self._peer.is_lenient:
             self._abort(error)
         elif self._session.close_code is None:
@@ -338,9 +367,9 @@ class LiveStream:
             self._session.warn("falling_behind", f"{backlog_s:.0f} s of audio wait for engines")
 
     def _require_life(self) -> None:
-        timeout_s = self._settings.idle_timeout_s
-        if not self._ended and time.monotonic() - self._heard_at > timeout_s:
-            self._abort(StreamIdle(timeout_s))
+        idle_s = time.monotonic() - self._heard_at
+        if not self._ended and idle_s > self._idle_timeout_s:
+            self._abort(StreamIdle(self._idle_timeout_s))
 
     async def _write(self) -> None:
         while (message := await self._outbox.take()) is not None:
@@ -361,10 +390,10 @@ class LiveStream:
         self._changed.set()
 
 
-def _limits(settings: StreamingConfig) -> dict[str, float]:
+def _limits(settings: StreamingConfig, idle_timeout_s: float) -> dict[str, float]:
     limits = {
         "max_backlog_s": settings.max_backlog_s,
-        "idle_timeout_s": settings.idle_timeout_s,
+        "idle_timeout_s": idle_timeout_s,
         "max_frame_bytes": MAX_FRAME_BYTES,
     }
     if settings.pace == "realtime":

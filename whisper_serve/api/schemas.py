@@ -17,6 +17,7 @@ from pydantic import (
 from whisper_serve.errors import InvalidParameter
 from whisper_serve.streaming.messages import (
     MAX_HOTWORDS_CHARS,
+    MAX_MODEL_CHARS,
     MAX_PROMPT_CHARS,
     Alternatives,
     TokenIds,
@@ -32,6 +33,11 @@ class TranscribeParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    model: str = Field(
+        "",
+        max_length=MAX_MODEL_CHARS,
+        description="Name of a served model; without it the default one.",
+    )
     language: str | None = Field(
         None, description="Code or English name; without it the language is detected."
     )
@@ -140,7 +146,7 @@ class SegmentOut(BaseModel):
 class VerboseSegmentOut(SegmentOut):
     """A segment with the numbers of the decode that gave it, as Whisper names them."""
 
-    seek: float
+    seek: int
     tokens: list[int]
     temperature: float
     avg_logprob: float
@@ -151,7 +157,7 @@ class VerboseSegmentOut(SegmentOut):
     def of(cls, number: int, segment: Segment) -> VerboseSegmentOut:
         return cls(
             **SegmentOut.of(number, segment).model_dump(),
-            seek=round(segment.seek, 3),
+            seek=segment.seek_frames,
             tokens=list(segment.tokens),
             temperature=segment.temperature,
             avg_logprob=segment.avg_logprob,

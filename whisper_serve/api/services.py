@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from whisper_serve.api.models import ServedModels
 from whisper_serve.config import Config
 from whisper_serve.engines.base import EngineInfo, EngineLoad
 from whisper_serve.pipeline import Transcriber
@@ -29,9 +30,15 @@ class ChecksEngines(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """`transcriber`, `port` and `engines` reach the same replicas."""
+    """`transcriber`, `port` and `engines` reach the same replicas. `signing_key` is shared by
+    all processes that answer for the service."""
 
     config: Config
     transcriber: Transcriber
     port: Transcribes
     engines: ChecksEngines
+    signing_key: str
+
+    @property
+    def models(self) -> ServedModels:
+        return ServedModels(self.config)

@@ -49,26 +49,52 @@ async def receive_upload(request: Request, max_bytes: int) -> AsyncIterator[Uplo
     `UnsupportedMediaType`, `EmptyAudio`, `InvalidRequest` for a broken form, `ClientGone`.
     """
     media_type, _ = parse_options_header(request.headers.get("content-type", ""))
-    body = _bounded(request, max_bytes)
     if media_type == b"multipart/form-data":
-        form = await _read_form(request, body)
-        try:
-            file = _file_of(form)
-            yield await _upload(file, _merged(request, form))
-        finally:
-            await form.close()
+        async with receive_form(request, max_bytes) as form:
+            yield await _upload(_file_of(form), _merged(request, form))
     elif media_type.startswith(b"audio/") or media_type == b"application/octet-stream":
-        spool = cast("BinaryIO", SpooledTemporaryFile(max_size=IN_MEMORY_BYTES))  # noqa: SIM115
-        file = UploadFile(spool, size=0)
-        try:
-            async for chunk in body:
-                await file.write(chunk)
-            await file.seek(0)
+        async with receive_body(request, max_bytes) as file:
             yield await _upload(file, _merged(request, FormData()))
-        finally:
-            await file.close()
     else:
         raise UnsupportedMediaType(media_type.decode("latin-1"))
+
+
+@asynccontextmanager
+async def receive_form(
+    request: Request, max_bytes: int, *, max_fields: int = MAX_FORM_FIELDS
+) -> AsyncIterator[FormData]:
+    """The fields of a multipart form, its files open for as long as the context is.
+
+    Raises `UploadTooLarge` as `receive_upload` does, `InvalidRequest` for a broken form,
+    `ClientGone`.
+    """
+    form = await _read_form(request, _bounded(request, max_bytes), max_fields)
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
+@asynccontextmanager
+async def receive_body(
+    request: Request, max_bytes: int, *, head: bytes = b""
+) -> AsyncIterator[UploadFile]:
+    """The request's body as a file behind `head`, rewound, for as long as the context is open.
+
+    Raises `UploadTooLarge` as `receive_upload` does, `EmptyAudio`, `ClientGone`.
+    """
+    spool = cast("BinaryIO", SpooledTemporaryFile(max_size=IN_MEMORY_BYTES))  # noqa: SIM115
+    file = UploadFile(spool, size=0)
+    try:
+        await file.write(head)
+        async for chunk in _bounded(request, max_bytes):
+            await file.write(chunk)
+        if file.size == len(head):
+            raise EmptyAudio("the file is empty")
+        await file.seek(0)
+        yield file
+    finally:
+        await file.close()
 
 
 async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
@@ -112,12 +138,14 @@ class _FormParser(MultiPartParser):
             raise MultiPartException("it breaks off")
 
 
-async def _read_form(request: Request, body: AsyncGenerator[bytes, None]) -> FormData:
+async def _read_form(
+    request: Request, body: AsyncGenerator[bytes, None], max_fields: int
+) -> FormData:
     parser = _FormParser(
         request.headers,
         body,
         max_files=len(FILE_FIELDS),
-        max_fields=MAX_FORM_FIELDS,
+        max_fields=max_fields,
     )
     try:
         return await parser.parse()

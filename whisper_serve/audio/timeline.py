@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,6 +27,11 @@ class SpeechTimeline:
         parts = [recording[region.start : region.end] for region in kept]
         self.samples: Samples = np.concatenate(parts) if parts else np.zeros(0, np.int16)
 
+    @property
+    def joints(self) -> Sequence[int]:
+        """Where in the speech two regions meet."""
+        return self._starts[1:]
+
     def locate(self, regions: Sequence[Region]) -> list[Region]:
         """`regions` of the recording, each inside a kept one, as they lie in the speech."""
         return [Region(self._inward(r.start), self._inward(r.end)) for r in regions]
@@ -37,22 +43,11 @@ class SpeechTimeline:
         if words:
             start, end = words[0].start, words[-1].end
         seek, _ = self._outward(segment.seek, segment.seek)
-        return Segment(
-            start=start,
-            end=end,
-            text=segment.text,
-            words=words,
-            tokens=segment.tokens,
-            seek=seek,
-            temperature=segment.temperature,
-            avg_logprob=segment.avg_logprob,
-            compression_ratio=segment.compression_ratio,
-            no_speech_prob=segment.no_speech_prob,
-        )
+        return replace(segment, start=start, end=end, words=words, seek=seek)
 
     def _restore_word(self, word: Word) -> Word:
         start, end = self._outward(word.start, word.end)
-        return Word(word.text, start, end, word.probability)
+        return replace(word, start=start, end=end)
 
     def _inward(self, sample: int) -> int:
         index = bisect_right(self._kept, sample, key=lambda region: region.start) - 1

@@ -11,7 +11,7 @@ word that was whole.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
@@ -44,11 +44,25 @@ class Window:
         return self.cut / SAMPLE_RATE
 
 
+def _pauses_between(regions: Sequence[Region]) -> list[int]:
+    """The middles of pauses."""
+    min_pause = to_samples(MIN_PAUSE_S)
+    pairs = pairwise(regions)
+    return [(a.end + b.start) // 2 for a, b in pairs if b.start - a.end >= min_pause]
+
+
 class WindowCutter:
-    """Cuts `total` samples in which people speak in `regions`, in order."""
+    """Cuts `total` samples in which people speak in `regions`, in order. At `joints` there was a
+    pause before it was cut out."""
 
     def __init__(
-        self, regions: Sequence[Region], total: int, *, length_s: float, overlap_s: float
+        self,
+        regions: Sequence[Region],
+        total: int,
+        *,
+        length_s: float,
+        overlap_s: float,
+        joints: Collection[int] = (),
     ) -> None:
         self._regions = regions
         self._total = total
@@ -56,9 +70,7 @@ class WindowCutter:
         self._overlap = to_samples(overlap_s)
         # Speech before each region.
         self._totals = [0, *accumulate(region.end - region.start for region in regions)]
-        pairs = pairwise(regions)
-        min_pause = to_samples(MIN_PAUSE_S)
-        self._pauses = [(a.end + b.start) // 2 for a, b in pairs if b.start - a.end >= min_pause]
+        self._pauses = sorted({*joints, *_pauses_between(regions)})
 
     @property
     def total(self) -> int:

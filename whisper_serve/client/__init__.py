@@ -7,6 +7,7 @@ from whisper_serve.client.answers import Segment, Transcription, Word
 from whisper_serve.client.async_client import AsyncClient
 from whisper_serve.client.events import (
     Done,
+    Endpoint,
     Event,
     Failed,
     Final,
@@ -16,6 +17,7 @@ from whisper_serve.client.events import (
     Reconnecting,
     SpeechStarted,
     SpeechStopped,
+    UtteranceEnd,
     Warned,
 )
 from whisper_serve.client.recorder import Microphone, microphone
@@ -26,6 +28,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "Done",
+    "Endpoint",
     "Event",
     "Failed",
     "Final",
@@ -39,6 +42,7 @@ __all__ = [
     "SpeechStopped",
     "Stream",
     "Transcription",
+    "UtteranceEnd",
     "Warned",
     "Word",
     "microphone",

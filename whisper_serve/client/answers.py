@@ -5,6 +5,8 @@ What a newer service says besides is ignored.
 
 from __future__ import annotations
 
+from collections import deque
+
 from pydantic import BaseModel, ConfigDict
 
 from whisper_serve.text import formats, transcript
@@ -31,7 +33,7 @@ class Segment(BaseModel):
     start: float
     end: float
     text: str
-    seek: float | None = None
+    seek: int | None = None
     tokens: tuple[int, ...] | None = None
     temperature: float | None = None
     avg_logprob: float | None = None
@@ -60,10 +62,32 @@ class Transcription(BaseModel):
     request_id: str
 
     def to_srt(self) -> str:
-        return formats.to_srt(self._cues())
+        """Cut at the times of words, if they were asked for, else a cue for each segment."""
+        return formats.to_srt(self._spoken())
 
     def to_vtt(self) -> str:
-        return formats.to_vtt(self._cues())
+        """The same as WebVTT."""
+        return formats.to_vtt(self._spoken())
 
-    def _cues(self) -> list[transcript.Segment]:
-        return [transcript.Segment(s.start, s.end, s.text) for s in self.segments]
+    def _spoken(self) -> list[transcript.Segment]:
+        """The segments with the space that is between them in the whole text."""
+        words, position, segments = deque(self.words or ()), 0, []
+        for part in self.segments:
+            until = self.text.find(part.text, position) + len(part.text)
+            segments.append(spoken(self.text[position:until], part.start, part.end, words))
+            position = until
+        return segments
+
+
+def spoken(text: str, start: float, end: float, words: deque[Word]) -> transcript.Segment:
+    """A segment of `text`, with those of the first `words` that it is made of, which are taken
+    away; each has what is written before it, as spaces are."""
+    found, position = [], 0
+    while words and text[position:].lstrip().startswith(words[0].word):
+        word = words.popleft()
+        until = text.index(word.word, position) + len(word.word)
+        written = text[position:until]
+        found.append(transcript.Word(written, word.start, word.end, word.probability))
+        position = until
+    is_whole = not text[position:].strip()  # or text would be lost with its words
+    return transcript.Segment(start, end, text, tuple(found) if is_whole else ())

@@ -31,7 +31,7 @@ STDIN = "-"
 STDIN_BYTES = 3_200
 SUFFIXES = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
 STREAM_OPTIONS = (
-    *("language", "task", "policy", "chunk_duration", "overlap"),
+    *("model", "language", "task", "policy", "chunk_duration", "overlap"),
     *("encoding", "sample_rate", "channels"),
 )
 
@@ -82,7 +82,11 @@ async def _try(client: AsyncClient, path: Path, options: argparse.Namespace) -> 
 async def _transcribe(
     client: AsyncClient, path: Path, options: argparse.Namespace
 ) -> Transcription:
-    chosen = TranscribeOptions(task=options.task, word_timestamps=options.word_timestamps)
+    # Subtitles are cut at them.
+    with_words = options.word_timestamps or options.format in {"srt", "vtt"}
+    chosen = TranscribeOptions(task=options.task, word_timestamps=with_words)
+    if options.model:
+        chosen["model"] = options.model
     if options.language:
         chosen["language"] = options.language
     with tqdm(desc=path.name, unit="B", unit_scale=True, leave=False, disable=None) as bar:

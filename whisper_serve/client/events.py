@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from whisper_serve.client.answers import Word
 from whisper_serve.errors import UnexpectedAnswer
+from whisper_serve.streaming.messages import Cause
 
 # The wire has null where no word times were asked for.
 Words = Annotated[tuple[Word, ...], BeforeValidator(lambda words: words or ())]
@@ -52,6 +53,21 @@ class Final:
     language: str | None
     language_probability: float
     processing_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Everything before `at` is final, because of a silence or a flush."""
+
+    at: float
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class UtteranceEnd:
+    """Nobody has spoken for some time since the last final word, which ended at `at`."""
+
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +137,8 @@ Event = (
     Ready
     | Partial
     | Final
+    | Endpoint
+    | UtteranceEnd
     | SpeechStarted
     | SpeechStopped
     | Progress
@@ -133,6 +151,8 @@ FROM_SERVER: dict[str, type[Event]] = {
     "ready": Ready,
     "partial": Partial,
     "final": Final,
+    "endpoint": Endpoint,
+    "utterance_end": UtteranceEnd,
     "speech_started": SpeechStarted,
     "speech_stopped": SpeechStopped,
     "ack": Progress,

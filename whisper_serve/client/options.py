@@ -13,6 +13,7 @@ TokenIds = list[int] | tuple[int, ...]
 class TranscribeOptions(TypedDict, total=False):
     """Parameters of `POST /transcribe`; see `docs/rest.md`."""
 
+    model: str
     language: str | None
     task: Task
     prompt: str
@@ -28,6 +29,7 @@ class TranscribeOptions(TypedDict, total=False):
 class StreamOptions(TypedDict, total=False):
     """Keys of the configuration of `/stream`; see `docs/protocol.md`."""
 
+    model: str
     language: str | None
     task: Task
     policy: PolicyName
@@ -37,6 +39,10 @@ class StreamOptions(TypedDict, total=False):
     interim: bool
     word_timestamps: bool
     vad: bool
+    vad_threshold: float | None
+    endpointing: float | None
+    utterance_end: float | None
+    prefix_padding: float
     prompt: str
     hotwords: str
     beam_size: int | None

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import unicodedata
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TextIO
 
+from whisper_serve.client.answers import spoken
 from whisper_serve.client.events import Final
-from whisper_serve.text.formats import to_srt, to_vtt
-from whisper_serve.text.transcript import Segment
+from whisper_serve.text.cues import Cue, cues_of
+from whisper_serve.text.formats import srt_of, vtt_of
+from whisper_serve.text.lines import columns_of
 
 CLEAR_LINE = "\r\x1b[2K"
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
@@ -75,29 +78,34 @@ def json_line(final: Final) -> str:
 class GrowingSubtitles:
     """What each `Final` adds to a file of subtitles.
 
-    `to_text` makes the whole file; what it makes of some segments begins what it makes of
-    these and more.
+    `write` makes the whole file of its cues; what it makes of some begins what it makes of these
+    and more. So a cue ends with its `Final` at the latest, though it may be short then.
     """
 
-    def __init__(self, to_text: Callable[[list[Segment]], str]) -> None:
-        self._to_text = to_text
-        self._segments: list[Segment] = []
+    def __init__(self, write: Callable[[Sequence[Cue]], str]) -> None:
+        self._write = write
+        self._cues: list[Cue] = []
         self._written = 0
 
     def __call__(self, final: Final) -> str:
-        self._segments.append(Segment(final.start, final.end, final.text))
-        whole = self._to_text(self._segments)
+        segment = spoken(final.text, final.start, final.end, deque(final.words))
+        self._cues += [_ending_by(final.end, cue) for cue in cues_of([segment])]
+        whole = self._write(self._cues)
         added, self._written = whole[self._written :], len(whole)
         return added
+
+
+def _ending_by(end_s: float, cue: Cue) -> Cue:
+    return replace(cue, end_ms=max(cue.start_ms + 1, min(cue.end_ms, round(end_s * 1000))))
 
 
 def renderer(form: str) -> Callable[[Final], str]:
     """For `text`, `json`, `srt` or `vtt`."""
     match form:
         case "srt":
-            return GrowingSubtitles(to_srt)
+            return GrowingSubtitles(srt_of)
         case "vtt":
-            return GrowingSubtitles(to_vtt)
+            return GrowingSubtitles(vtt_of)
         case "json":
             return json_line
     return text_line
@@ -118,9 +126,3 @@ def last_columns(text: str, columns: int) -> str:
         if columns_of(text[index]):  # or an accent would lose its letter
             start = index
     return text[start:]
-
-
-def columns_of(char: str) -> int:
-    if unicodedata.combining(char):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1

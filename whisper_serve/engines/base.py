@@ -69,6 +69,9 @@ class DecodeTask:
     and the answer begins behind it.
     `beam_size` counts at temperature 0, `best_of` above it. `suppress_tokens`: ids that the text
     may not hold; -1 stands for Whisper's own list, of marks that nobody speaks.
+    `full_padding`: padded to 30 s at once, as Whisper was trained, rather than when a decode with
+    less was suspicious; slower and surer.
+    `model`: the name of a served model; empty is the default one.
     `timeout_s`: seconds from `submit` after which nobody waits for the answer any more.
     """
 
@@ -83,9 +86,11 @@ class DecodeTask:
     best_of: int = 5
     suppress_tokens: tuple[int, ...] = (-1,)
     want_words: bool = True
+    full_padding: bool = False
     lane: Lane = Lane.FILE
     session_id: str = ""
     request_id: str = ""
+    model: str = ""
     timeout_s: float = 300.0
 
     @property

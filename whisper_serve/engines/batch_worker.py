@@ -108,7 +108,7 @@ class BatchWorker:
         return self._backend.info
 
     def company(self, task: DecodeTask) -> object:
-        return self._padding.frames(len(task.samples)), task.beam_size
+        return self._padding.frames(task), task.beam_size
 
     def work(self, intake: Intake) -> None:
         while (jobs := intake.take(self._rows, wait=True)) is not None:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from whisper.audio import HOP_LENGTH, N_FRAMES
 
+from whisper_serve.engines.base import DecodeTask
 from whisper_serve.engines.fallback import Candidate
+from whisper_serve.text.normalize import normalize_word
 
 WHOLE_FRAMES: int = N_FRAMES
 # Mel frames; windows of like length come out alike, so that they can be decoded together.
@@ -21,6 +23,8 @@ FRAMES_PER_S = 100
 # had 4.6 a second. Others are written with more tokens.
 TOKENS_PER_S, OTHER_TOKENS_PER_S = {"en": 5.0}, 8.0
 MORE_TOKENS = 8
+# Longer repetitions make text compress well.
+LONGEST_REPEATED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +33,18 @@ class Padding:
     which follows a suspicious outcome, is padded to 30 s, and so are all with None.
 
     An outcome is suspicious when it has more tokens than are spoken in its time, when its text
-    repeats itself, or when the model doubts it.
+    repeats itself, be it two words that stand twice in a row, or when the model doubts it.
     """
 
     margin_s: float | None = 3.0
     compression_ratio: float = 2.0
     avg_logprob: float = -0.8
 
-    def frames(self, n_samples: int) -> int:
+    def frames(self, task: DecodeTask) -> int:
         """Mel frames of the first decode of a window."""
-        if self.margin_s is None:
+        if self.margin_s is None or task.full_padding:
             return WHOLE_FRAMES
-        frames = n_samples / HOP_LENGTH + self.margin_s * FRAMES_PER_S
+        frames = len(task.samples) / HOP_LENGTH + self.margin_s * FRAMES_PER_S
         return next((length for length in LENGTHS if length >= frames), WHOLE_FRAMES)
 
     def max_tokens(self, duration_s: float, language: str | None) -> int:
@@ -53,7 +57,18 @@ class Padding:
             len(candidate.tokens) >= max_tokens
             or candidate.compression_ratio > self.compression_ratio
             or candidate.avg_logprob < self.avg_logprob
+            or repeats_words(candidate.text)
         )
+
+
+def repeats_words(text: str) -> bool:
+    """Whether two words or more stand twice in a row: `try again. Try again.`"""
+    words = [normalize_word(word) for word in text.split()]
+    return any(
+        words[first : first + size] == words[first + size : first + 2 * size]
+        for size in range(2, min(LONGEST_REPEATED, len(words) // 2) + 1)
+        for first in range(len(words) - 2 * size + 1)
+    )
 
 
 WHOLE_ONLY = Padding(margin_s=None)

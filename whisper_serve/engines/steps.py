@@ -95,7 +95,7 @@ def decode_window(task: DecodeTask, shape: ModelShape, padding: Padding) -> Step
     """
     began = time.monotonic()
     shape.check(task)
-    frames = padding.frames(len(task.samples))
+    frames = padding.frames(task)
     encoded = yield Encode(task.samples, frames)
     encoded_at = time.monotonic()
     language, probability = yield from _language(task, shape, encoded)

@@ -115,4 +115,4 @@ def _shorten_around_sentence_ends(words: list[WordTiming]) -> None:
 
 
 def to_words(timings: Sequence[WordTiming]) -> tuple[Word, ...]:
-    return tuple(Word(t.word, t.start, t.end, t.probability) for t in timings)
+    return tuple(Word(t.word, t.start, t.end, t.probability, tuple(t.tokens)) for t in timings)

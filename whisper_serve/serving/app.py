@@ -8,6 +8,8 @@ as `python main.py`; the address then comes from Serve's own options.
 # argument, and would not make the model of a mere string.
 
 import os
+import secrets
+from dataclasses import replace
 from pathlib import Path
 
 import ray
@@ -15,13 +17,14 @@ from pydantic import BaseModel, ConfigDict
 from ray import serve
 from ray.serve import Application
 
+from whisper_serve.api.models import ServedModels
 from whisper_serve.config import Config, load_config
-from whisper_serve.engines.base import Lane
 from whisper_serve.engines.build import EngineOptions, build_engine
 from whisper_serve.engines.padding import Padding
 from whisper_serve.serving.asr import EngineBuilder, WhisperASR
 from whisper_serve.serving.cluster import cluster_nodes, connect
 from whisper_serve.serving.ingress import Ingress
+from whisper_serve.serving.models import Choice, most_windows
 from whisper_serve.serving.plan import Plan, make_plan
 
 # Far above what the application admits by itself: beyond Serve's own limit a request hangs
@@ -52,7 +55,7 @@ def build_app(arguments: AppArguments) -> Application:
 
 
 def make_app(config: Config, plan: Plan, build: EngineBuilder = build_engine) -> Application:
-    """The application as configured; `build` makes the engine in each replica."""
+    """The application as configured; `build` makes the engines in each replica."""
     asr = engine_deployment(
         config, plan, build, num_cpus=plan.cpus_per_replica, stuck_after_s=_stuck_after_s(config)
     )
@@ -65,7 +68,7 @@ def make_app(config: Config, plan: Plan, build: EngineBuilder = build_engine) ->
             graceful_shutdown_timeout_s=5,
             graceful_shutdown_wait_loop_s=0.2,
         )
-        .bind(config, asr)
+        .bind(config, asr, secrets.token_hex(32))
     )
 
 
@@ -81,6 +84,7 @@ def engine_deployment(
     """The engine replicas. `num_cpus`: what each takes of Ray's accounts. A decode that runs
     longer than `stuck_after_s` will never end."""
     options = engine_options(config, plan)
+    choice = Choice(further_options(config, plan), config.deployment.further_models)
     return (
         serve.deployment(WhisperASR)
         .options(
@@ -88,18 +92,20 @@ def engine_deployment(
             ray_actor_options={"num_cpus": num_cpus, "num_gpus": plan.gpus_per_replica},
             max_replicas_per_node=max_replicas_per_node,
             max_constructor_retry_count=START_ATTEMPTS,
-            max_ongoing_requests=most_windows(options) + ASR_ONGOING_BEYOND_QUEUE,
+            max_ongoing_requests=most_requests(options, choice),
             health_check_period_s=config.deployment.health_check_period_s,
             graceful_shutdown_timeout_s=5,
             graceful_shutdown_wait_loop_s=0.2,
         )
-        .bind(options, config.logging, stuck_after_s, build)
+        .bind(options, config.logging, stuck_after_s, build, choice)
     )
 
 
-def most_windows(options: EngineOptions) -> int:
-    """How many windows one engine holds at the most: waiting in its lanes and being decoded."""
-    return len(Lane) * options.max_queued + options.workers * options.rows
+def most_requests(options: EngineOptions, choice: Choice) -> int:
+    """How many requests a replica may have at once: windows for each of its models, with one
+    that leaves while it is asked for again, and what does not wait for an engine."""
+    models = 1 + (len(choice.options) + 1 if choice.options else 0)
+    return models * most_windows(options) + ASR_ONGOING_BEYOND_QUEUE
 
 
 def _stuck_after_s(config: Config) -> float:
@@ -118,7 +124,19 @@ def engine_options(config: Config, plan: Plan) -> EngineOptions:
         workers=plan.workers,
         threads_per_worker=plan.threads_per_worker,
         rows=plan.rows,
-        device_share=min(1.0, plan.gpus_per_replica),
+        device_share=min(1.0, plan.gpus_per_replica) / _engines_at_once(config),
         padding=Padding(margin_s=config.model.padding_s),
         max_queued=config.deployment.max_queued_windows,
     )
+
+
+def further_options(config: Config, plan: Plan) -> dict[str, EngineOptions]:
+    """How each of `models` is loaded, by its name."""
+    options = engine_options(config, plan)
+    listed = ServedModels(config).further
+    return {name: replace(options, model=listing) for name, listing in listed.items()}
+
+
+def _engines_at_once(config: Config) -> int:
+    """What shares the GPU memory of one replica."""
+    return 1 + min(len(config.models), config.deployment.further_models)

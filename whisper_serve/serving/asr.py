@@ -1,25 +1,31 @@
-"""What runs in an engine replica: one engine per replica, stateless between windows."""
+"""What runs in an engine replica: an engine for each model, stateless between windows."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
+from ray import serve
+
 from whisper_serve.api.services import EngineStatus
 from whisper_serve.config import LoggingConfig
-from whisper_serve.engines.base import DecodeTask, Engine
-from whisper_serve.engines.build import EngineOptions, build_engine
+from whisper_serve.engines.base import DecodeTask, Engine, EngineLoad
+from whisper_serve.engines.build import EngineOptions, build_engine, fetch_weights
 from whisper_serve.observability.logs import configure_logging
+from whisper_serve.serving.models import Choice, FurtherModels, Multiplex, together
 from whisper_serve.text.transcript import Hypothesis
 
 EngineBuilder = Callable[[EngineOptions], Engine]
+NO_CHOICE = Choice()
 
 
 class WhisperASR:
-    """Loads its model before it reports healthy, then answers windows.
+    """Loads its model before it reports healthy, then answers windows; a model of `choice` is
+    loaded when a window names it.
 
     `stuck_after_s`: a decode that runs longer than this will never end; the replica then
-    reports itself unhealthy, and Serve replaces it.
+    reports itself unhealthy, and Serve replaces it. `build` makes each engine. `multiplex` is
+    Serve's, which works in replicas only.
     """
 
     def __init__(
@@ -28,25 +34,38 @@ class WhisperASR:
         logging: LoggingConfig,
         stuck_after_s: float,
         build: EngineBuilder = build_engine,
+        choice: Choice = NO_CHOICE,
+        *,
+        multiplex: Multiplex | None = None,
     ) -> None:
         configure_logging(logging, "asr")
         self._stuck_after_s = stuck_after_s
+        for further in choice.options.values():
+            fetch_weights(further, progress=False)
         self._engine = build(options)
+        multiplex = multiplex or serve.multiplexed(max_num_models_per_replica=choice.at_once)
+        self._further = FurtherModels(choice, build, multiplex)
 
     async def transcribe(self, task: DecodeTask) -> Hypothesis:
         """Being cancelled takes the window out of the engine's queue."""
+        if task.model:
+            return await self._further.transcribe(task)
         return await asyncio.wrap_future(self._engine.submit(task))
 
     async def status(self) -> EngineStatus:
-        return EngineStatus(self._engine.info, self._engine.load())
+        return EngineStatus(self._engine.info, self._load())
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What an autoscaling policy of Serve may look at: work that waits, in seconds of audio,
         which says more than the number of requests does."""
-        load = self._engine.load()
+        load = self._load()
         return {"waiting_audio_s": load.waiting_s, "waiting_windows": float(load.waiting)}
 
     async def check_health(self) -> None:
-        running_s = self._engine.load().oldest_running_s
+        running_s = self._load().oldest_running_s
         if running_s > self._stuck_after_s:
             raise RuntimeError(f"a decode has been running for {running_s:.0f} s")
+
+    def _load(self) -> EngineLoad:
+        """Of all engines."""
+        return together([self._engine.load(), *self._further.loads()])

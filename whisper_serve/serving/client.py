@@ -46,7 +46,7 @@ class ReplicaClient:
             remaining = expires_at - time.monotonic()
             try:
                 hypothesis: Hypothesis = await _answer(
-                    self._handle.transcribe.remote(task), remaining
+                    self._replicas_for(task).transcribe.remote(task), remaining
                 )
             except asyncio.TimeoutError as exc:
                 raise DeadlineExceeded(task.timeout_s) from exc
@@ -57,6 +57,12 @@ class ReplicaClient:
             else:
                 return hypothesis
         raise EngineUnavailable(RETRY_AFTER_S)
+
+    def _replicas_for(self, task: DecodeTask) -> DeploymentHandle:
+        """Those that have the task's model come first."""
+        if not task.model:
+            return self._handle
+        return self._handle.options(multiplexed_model_id=task.model)
 
     async def status(self) -> EngineStatus:
         try:

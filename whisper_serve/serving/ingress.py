@@ -17,11 +17,11 @@ from whisper_serve.serving.client import ReplicaClient
 class Ingress:
     """Builds the FastAPI application in the replica, around a handle to the engines."""
 
-    def __init__(self, config: Config, asr: DeploymentHandle) -> None:
+    def __init__(self, config: Config, asr: DeploymentHandle, signing_key: str) -> None:
         configure_logging(config.logging, "ingress")
         SileroVad()  # loads the network now rather than in the first request
         client = ReplicaClient(asr)
-        self._services = Services(config, Transcriber(client, config), client, client)
+        self._services = Services(config, Transcriber(client, config), client, client, signing_key)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         # Serve's proxy sends the request's id back by itself.

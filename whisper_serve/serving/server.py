@@ -18,13 +18,14 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig as ServeLogging
 
+from whisper_serve.api.models import ServedModels
 from whisper_serve.config import Config, load_config
 from whisper_serve.engines.build import fetch_weights
 from whisper_serve.errors import ServerStartError
 from whisper_serve.observability.logs import configure_logging
-from whisper_serve.serving.app import engine_options, make_app
+from whisper_serve.serving.app import engine_options, further_options, make_app
 from whisper_serve.serving.cluster import cluster_nodes, connect
-from whisper_serve.serving.plan import make_plan
+from whisper_serve.serving.plan import Plan, make_plan
 
 APP_NAME = "whisper_serve"
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - only compared with
@@ -75,21 +76,27 @@ def ready_text(config: Config) -> str:
     )
 
 
+def loading_text(config: Config, plan: Plan) -> str:
+    """What is served, and by what."""
+    workers = "1 worker" if plan.workers == 1 else f"{plan.workers} workers"
+    text = (
+        f"loading {config.model.size} with {plan.engine} ({plan.compute_type}) on {plan.device}: "
+        f"replicas {plan.replicas}, each {workers}"
+    )
+    further = ", ".join(ServedModels(config).further)
+    at_once = config.deployment.further_models
+    return f"{text}; when asked for also {further}, {at_once} at once" if further else text
+
+
 def _start(config: Config) -> None:
     _say("starting Ray")
     connect(config)
     _stop_on_signals()  # Ray has set a handler of its own
     plan = make_plan(config, cluster_nodes())
-    options = engine_options(config, plan)
     if config.server.ray_address is None:
         # Here, where a person sees the progress; on a cluster each replica does it.
-        weights = fetch_weights(options, progress=True)
-        _say(f"weights: {weights.path}")
-    workers = "1 worker" if plan.workers == 1 else f"{plan.workers} workers"
-    _say(
-        f"loading {config.model.size} with {plan.engine} ({plan.compute_type}) on {plan.device}: "
-        f"replicas {plan.replicas}, each {workers}"
-    )
+        _fetch_weights(config, plan)
+    _say(loading_text(config, plan))
     http_options = {"host": config.server.host, "port": config.server.port}
     quiet = ServeLogging(log_level="WARNING", enable_access_log=False)
     try:
@@ -97,6 +104,13 @@ def _start(config: Config) -> None:
         serve.run(make_app(config, plan), name=APP_NAME, logging_config=quiet)
     except RuntimeError as exc:
         raise ServerStartError(_deploy_failure(exc)) from exc
+
+
+def _fetch_weights(config: Config, plan: Plan) -> None:
+    further = further_options(config, plan).values()
+    for options in (engine_options(config, plan), *further):
+        weights = fetch_weights(options, progress=True)
+        _say(f"weights: {weights.path}")
 
 
 def _deploy_failure(exc: RuntimeError) -> str:

@@ -10,6 +10,8 @@ begin with the words that are final already. It hears the words behind them in t
 surroundings and gives nothing twice. When such a decode finds nothing where there is speech,
 a *fresh* window begins right behind the final text.
 
+A *mark* is a place up to which everything has to become final before the walk goes on.
+
 Two rules keep a stream alive: a window that is full is settled whole, whatever the policy
 says, and the end of a stretch is heard again until no speech of it is left.
 """
@@ -19,7 +21,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -40,8 +42,9 @@ MAX_PAUSE_S = 2.0
 # Audio kept before the first sound that counts as speech, and behind the last.
 LEAD_S = 0.1
 TAIL_S = 0.5
-# What is kept of silence, so that the beginning of speech is there when it is noticed.
-SILENCE_KEPT_S = 0.5
+# What is kept of silence, so that the beginning of speech, and what is kept before it, is there
+# when it is noticed.
+SILENCE_KEPT_S, NOTICED_S = 0.5, 0.2
 # Audio before a window from which voice activity detection finds its footing again.
 WARM_UP_S = 1.0
 # Whisper hears 30 s; a window of this length is full.
@@ -57,7 +60,11 @@ MAX_CONTEXT_TEMPERATURE = 0.5
 # A language holds once it is likely in a window of this length, or beyond doubt in any.
 CERTAIN_LANGUAGE, LANGUAGE_S, BEYOND_DOUBT = 0.5, 5.0, 0.9
 
+# Marks of silence that may be short.
+IN_PASSING = ("silence", "utterance_end")
+
 Probabilities = npt.NDArray[np.float32]
+Reason = Literal["silence", "utterance_end", "flush", "end"]
 
 
 class Vad(Protocol):
@@ -80,6 +87,13 @@ class AlwaysSpeech:
 
     def finish(self) -> Probabilities:
         return np.ones(1 if self._rest else 0, np.float32)
+
+
+class Mark(NamedTuple):
+    """Everything before the sample `position` is to become final, because of `reason`."""
+
+    position: int
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +146,7 @@ class LiveListener:
         vad_options: VadOptions,
         *,
         effort: Effort,
+        lead_s: float = LEAD_S,
         use_context: bool = True,
         language: str | None = None,
         resume: ResumePoint | None = None,
@@ -140,6 +155,9 @@ class LiveListener:
         self.use_context = use_context
         self.language = language
         self._effort = effort
+        self._lead = to_samples(lead_s)
+        kept_s = max(SILENCE_KEPT_S, lead_s + vad_options.min_speech_s + NOTICED_S)
+        self._silence_kept = to_samples(kept_s)
         self._vad = vad
         resume = resume or ResumePoint(committed_until=0.0)
         origin = to_samples(resume.committed_until)
@@ -158,7 +176,9 @@ class LiveListener:
         self._asked: LiveWindow | None = None
         self._partial: LiveWindow | None = None
         self._partial_end = 0
-        self._flush_at: int | None = None
+        # What the walk will come to, and what it has passed.
+        self._marks: deque[Mark] = deque()
+        self._passed: list[Mark] = []
         # To be asked for before anything else.
         self._again: LiveWindow | None = None
         self._numbers = 0
@@ -171,15 +191,17 @@ class LiveListener:
         self._buffer.append(samples)
         return self._take(self._vad.push(samples))
 
-    def flush(self) -> None:
-        """Settle everything that was received."""
-        self._flush_at = self._buffer.end
+    def settle(self, reason: Reason, at: int | None = None) -> None:
+        """Let everything before the sample `at`, or all that was received, become final; told
+        by `passed` when it is. Marks come in the order of the stream."""
+        end = self._buffer.end
+        mark = Mark(end if at is None else min(at, end), reason)
+        if not self._marks or self._marks[-1] != mark:
+            self._marks.append(mark)
 
     def finish(self) -> Probabilities:
-        """No more audio will come; settle everything."""
-        probabilities = self._take(self._vad.finish())
-        self.flush()
-        return probabilities
+        """No more audio will come. What is to become final is still to be said."""
+        return self._take(self._vad.finish())
 
     def answer(self, window: LiveWindow, hypothesis: Hypothesis) -> Outcome | None:
         """What the engine heard in `window`; None when nobody waits for it any more."""
@@ -224,10 +246,10 @@ class LiveListener:
         """Up to here nothing can change."""
         return self._settled.until
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether all that was to be flushed is final."""
-        return self._flush_at is None
+    def passed(self) -> list[Mark]:
+        """The marks before which everything has become final since the last time."""
+        passed, self._passed = self._passed, []
+        return passed
 
     @property
     def resume_point(self) -> ResumePoint:
@@ -266,20 +288,36 @@ class LiveListener:
         if self._again is not None:
             again, self._again = self._again, None
             return again
-        while (window := self._due()) is None and self._probabilities and not self._at_flush:
-            self._step(self._probabilities.popleft())
-        if window is None and self._flush_at is not None:
-            window = self._flush(self._flush_at)
-            if window is None and self._probabilities:
-                return self._next_final()
+        window = self._walk()
         self._buffer.drop_before(self._audio_from())
         return window
 
+    def _walk(self) -> LiveWindow | None:
+        """Go on to the next window, over the marks that need none. A mark within a frame is
+        reached when there are no more frames."""
+        while True:
+            while (window := self._due()) is None and self._probabilities and not self._at_mark:
+                self._step(self._probabilities.popleft())
+            if window is not None or not self._marks:
+                return window
+            if (window := self._settling(self._marks[0].position)) is not None:
+                return window
+            self._pass(self._marks.popleft())
+
+    def _pass(self, mark: Mark) -> None:
+        """Nothing before `mark` is to be heard any more. Speech that goes on soon behind a silence
+        is heard with what was said before it."""
+        if self._in_stretch and mark.reason in IN_PASSING:
+            self._leave_behind(mark.position)
+        else:
+            self._drop(mark.position)
+        self._passed.append(mark)
+
     @property
-    def _at_flush(self) -> bool:
-        """What came behind a flush is walked through once that is settled: frames that were
+    def _at_mark(self) -> bool:
+        """What came behind a mark is walked through once that is settled: frames that were
         passed before would begin no stretch any more."""
-        return self._flush_at is not None and self._speech.position >= self._flush_at
+        return bool(self._marks) and self._speech.position >= self._marks[0].position
 
     def _step(self, probability: float) -> None:
         self._speech.push(probability)
@@ -288,11 +326,11 @@ class LiveListener:
         last, position = self._speech.last, self._speech.position
         if last is not None and last.end > self._settled.until and position > self._decoded:
             self._in_stretch = True
-            begin = max(self._settled.until, last.start - to_samples(LEAD_S))
+            begin = max(self._settled.until, last.start - self._lead)
             self._settled.until = self._decoded = self._partial_end = begin
             self._settled.start_window_at(begin)
         elif position > self._decoded:
-            silent = position - to_samples(SILENCE_KEPT_S)
+            silent = position - self._silence_kept
             self._settled.until = max(self._settled.until, silent)
             self._decoded = max(self._decoded, self._settled.until)
 
@@ -304,7 +342,9 @@ class LiveListener:
         spoken_until = last.end if last else position
         if position - spoken_until >= to_samples(MAX_PAUSE_S):
             end = min(position, spoken_until + to_samples(TAIL_S))
-            return self._settling(end)
+            if (window := self._settling(end)) is None:
+                self._drop(end)
+            return window
         if position - self._settled.window_start >= to_samples(MAX_WINDOW_S):
             return self._window(position, settles=True)
         if self.policy.is_due(self._progress(position)):
@@ -312,20 +352,14 @@ class LiveListener:
         return None
 
     def _settling(self, end: int) -> LiveWindow | None:
-        """The last window of a stretch, unless nothing is left to hear."""
+        """A window that settles what is before `end`, unless nothing is left to hear."""
+        if not self._in_stretch or end <= self._settled.until:
+            return None
         missed = self._speech.speech_between(self._settled.until, end) > to_samples(MAX_UNHEARD_S)
         new = self._speech.speech_between(self._decoded, end) > 0
-        if end > self._settled.until and (self._tail or new or missed):
-            return self._window(max(end, self._decoded), settles=True)
-        self._drop(max(end, self._settled.until))
-        return None
-
-    def _flush(self, position: int) -> LiveWindow | None:
-        window = self._settling(position) if self._in_stretch else None
-        if window is None:
-            self._drop(position)
-            self._flush_at = None
-        return window
+        if not (self._tail or new or missed):
+            return None
+        return self._window(max(end, self._decoded), settles=True)
 
     def _progress(self, position: int) -> Progress:
         return Progress(
@@ -400,15 +434,22 @@ class LiveListener:
         return unheard > to_samples(MAX_UNHEARD_S)
 
     def _end_window(self, window: LiveWindow) -> None:
-        """All of a window that settles is settled; within a stretch that goes on, the next
-        begins right behind it."""
+        """All of a window that settles is settled."""
         last = self._speech.last
-        if last is None or window.end > last.end or self._flush_at is not None:
+        if self._at_mark and self._marks[0].reason in IN_PASSING:
+            self._leave_behind(window.end)
+        elif last is None or window.end > last.end or self._at_mark:
             self._drop(window.end)
         else:
-            self._settled.until = max(self._settled.until, window.end)
+            self._leave_behind(window.end)
             self._settled.start_window_at(self._settled.until)
-            self.policy.remember(())
+
+    def _leave_behind(self, position: int) -> None:
+        """Nothing before `position` will change; the stretch goes on."""
+        self._settled.until = max(self._settled.until, position)
+        self._decoded = max(self._decoded, self._settled.until)
+        self._tail = ()
+        self.policy.remember(())
 
     def _drop(self, position: int) -> None:
         """Nothing before `position` is to be heard any more, and no stretch goes on."""

@@ -29,10 +29,15 @@ from whisper_serve.text.transcript import Word
 PROTOCOL = 1
 
 PolicyName = Literal["chunk", "agreement", "utterance"]
+Cause = Literal["silence", "flush"]
 Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "container"]
 # What cannot change once audio flows.
-FIXED = ("encoding", "sample_rate", "channels", "vad", "resume")
+FIXED = (
+    *("encoding", "sample_rate", "channels", "resume"),
+    *("vad", "vad_threshold", "endpointing", "utterance_end", "prefix_padding"),
+)
 
+MAX_MODEL_CHARS = 200
 MAX_PROMPT_CHARS = 4_000
 MAX_HOTWORDS_CHARS = 1_000
 MAX_CONTEXT_CHARS = 4_000
@@ -102,6 +107,7 @@ class StreamConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    model: str = Field("", max_length=MAX_MODEL_CHARS)
     language: str | None = None
     task: Literal["transcribe", "translate"] = "transcribe"
     policy: PolicyName = "chunk"
@@ -111,6 +117,10 @@ class StreamConfig(BaseModel):
     interim: bool = True
     word_timestamps: bool = True
     vad: bool = True
+    vad_threshold: float | None = Field(None, gt=0.0, lt=1.0)
+    endpointing: float | None = Field(None, ge=0.1, le=10.0)
+    utterance_end: float | None = Field(None, ge=0.1, le=10.0)
+    prefix_padding: float = Field(0.1, ge=0.0, le=2.0)
     prompt: str = Field("", max_length=MAX_PROMPT_CHARS)
     hotwords: str = Field("", max_length=MAX_HOTWORDS_CHARS)
     beam_size: Alternatives | None = None
@@ -130,6 +140,13 @@ class StreamConfig(BaseModel):
     def _overlap_fits(self) -> StreamConfig:
         if self.overlap >= self.chunk_duration:
             raise ValueError(f"overlap: must be less than chunk_duration, {self.chunk_duration:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _silence_can_be_told(self) -> StreamConfig:
+        for name in ("endpointing", "utterance_end"):
+            if not self.vad and getattr(self, name) is not None:
+                raise ValueError(f"{name}: needs vad")
         return self
 
     @classmethod
@@ -207,11 +224,13 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """Text that may still change, behind everything final."""
+    """Text that may still change, behind everything final. `words` are those of the text, for
+    dialects that tell them; they are not among the `fields`."""
 
     start: float
     end: float
     text: str
+    words: tuple[Word, ...] = ()
     kind: ClassVar = "partial"
 
     def fields(self) -> dict[str, Any]:
@@ -221,7 +240,8 @@ class Partial:
 @dataclass(frozen=True, slots=True)
 class Final:
     """Text that never changes; `words` (not empty) are those of the text. `text` is given
-    whole because the first words of a stream lose their leading space."""
+    whole because the first words of a stream lose their leading space. `endpoint` is the cause
+    of the `Endpoint` that follows right behind, if one does."""
 
     text: str
     words: tuple[Word, ...]
@@ -230,6 +250,7 @@ class Final:
     processing_time: float
     resume: ResumePoint
     with_words: bool = True
+    endpoint: Cause | None = None
     kind: ClassVar = "final"
 
     def fields(self) -> dict[str, Any]:
@@ -243,7 +264,33 @@ class Final:
             "processing_time": _ms(self.processing_time),
             "committed_until": _ms(self.resume.committed_until),
             "resume": resume_fields(self.resume),
+            "endpoint": self.endpoint,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Everything up to `at` is final: somebody stopped speaking for `endpointing` seconds, or
+    a `Flush` is done."""
+
+    at: float
+    cause: Cause
+    kind: ClassVar = "endpoint"
+
+    def fields(self) -> dict[str, Any]:
+        return {"at": _ms(self.at), "cause": self.cause}
+
+
+@dataclass(frozen=True, slots=True)
+class UtteranceEnd:
+    """Nobody has spoken for `utterance_end` seconds since the last final word, which ended
+    at `at`."""
+
+    at: float
+    kind: ClassVar = "utterance_end"
+
+    def fields(self) -> dict[str, Any]:
+        return {"at": _ms(self.at)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +387,8 @@ ServerMessage = (
     Ready
     | Partial
     | Final
+    | Endpoint
+    | UtteranceEnd
     | SpeechStarted
     | SpeechStopped
     | Ack

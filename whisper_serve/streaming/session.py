@@ -7,27 +7,30 @@ gives none, and `messages_to_send`; once `close_code` is set, close.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from whisper_serve.audio.pcm import Samples, seconds
 from whisper_serve.audio.vad import VadOptions
 from whisper_serve.errors import InvalidMessage, WhisperServeError
 from whisper_serve.streaming.effort import Effort
-from whisper_serve.streaming.events import SpeechEvents
+from whisper_serve.streaming.events import Event, Silences, SpeechEvents
 from whisper_serve.streaming.listener import (
     AlwaysSpeech,
     LiveListener,
     LiveWindow,
+    Mark,
     Outcome,
     Vad,
 )
 from whisper_serve.streaming.messages import (
     Ack,
+    Cause,
     ClientMessage,
     Configure,
     Done,
     End,
+    Endpoint,
     Failed,
     Final,
     Flush,
@@ -37,6 +40,7 @@ from whisper_serve.streaming.messages import (
     Reset,
     ServerMessage,
     StreamConfig,
+    UtteranceEnd,
     Warned,
     WasReset,
 )
@@ -94,22 +98,29 @@ class StreamSession:
         self._config = config
         self._options = options
         self._session_id = session_id
+        vad = options.vad
+        if config.vad_threshold is not None:
+            vad = replace(vad, threshold=config.vad_threshold)
         self._listener = LiveListener(
             make_policy(config),
             make_vad() if config.vad else AlwaysSpeech(),
-            options.vad,
+            vad,
             effort=Effort(options.reach_s, options.target_s),
+            lead_s=config.prefix_padding,
             use_context=config.use_context,
             language=config.language,
             resume=config.resume,
         )
         self._began = self._listener.received
-        self._events = SpeechEvents(self._began, options.vad)
+        silences = Silences(config.endpointing, config.utterance_end)
+        self._events = SpeechEvents(self._began, vad, silences)
         self._statistics = Statistics()
         self._text: list[str] = []
         self._words = 0
+        # The end of the last final word since the end of an utterance was told.
+        self._spoken_until: float | None = None
         self._partial_shown = False
-        self._flushing = self._ended = False
+        self._ended = False
         self._warned: set[str] = set()
         self.close_code: int | None = None
         self._messages: list[ServerMessage] = [self._ready()]
@@ -124,8 +135,7 @@ class StreamSession:
             case Configure(values):
                 self._configure(self._config.changed(values))
             case Flush():
-                self._listener.flush()
-                self._flushing = True
+                self._listener.settle("flush")
             case Reset():
                 self._listener.reset()
                 self._clear_partial()
@@ -141,7 +151,7 @@ class StreamSession:
             raise InvalidMessage("the stream has ended")
         probabilities = self._listener.push(samples)
         if self._config.vad:
-            self._messages += self._events.push(probabilities)
+            self._notice(self._events.push(probabilities))
 
     def receive_end(self) -> None:
         """No more audio will come, said by the client or by its going away."""
@@ -150,7 +160,8 @@ class StreamSession:
         self._ended = True
         probabilities = self._listener.finish()
         if self._config.vad:
-            self._messages += [*self._events.push(probabilities), *self._events.finish()]
+            self._notice([*self._events.push(probabilities), *self._events.finish()])
+        self._listener.settle("end")
 
     def receive_hypothesis(self, window: LiveWindow, hypothesis: Hypothesis) -> None:
         outcome = self._listener.answer(window, hypothesis)
@@ -219,8 +230,8 @@ class StreamSession:
         """The window to decode next; without `partials` for final text only."""
         interim = partials and self._config.interim and not self._ended
         window = self._listener.next_window(partial=interim and self._config.policy != "agreement")
-        if window is None and self._listener.is_settled:
-            self._conclude()
+        for mark in self._listener.passed():
+            self._reached(mark)
         return window
 
     def messages_to_send(self) -> list[ServerMessage]:
@@ -247,6 +258,7 @@ class StreamSession:
             text = text.lstrip()
         self._text.append(text)
         self._words += len(outcome.final)
+        self._spoken_until = outcome.final[-1].end
         self._messages.append(
             Final(
                 text=text,
@@ -264,7 +276,7 @@ class StreamSession:
             return
         if tail:
             text = "".join(word.text for word in tail)
-            self._messages.append(Partial(tail[0].start, tail[-1].end, text))
+            self._messages.append(Partial(tail[0].start, tail[-1].end, text, tail))
             self._partial_shown = True
         else:
             self._clear_partial()
@@ -275,20 +287,50 @@ class StreamSession:
             self._messages.append(Partial(at, at, ""))
         self._partial_shown = False
 
-    def _conclude(self) -> None:
-        """All that was to be flushed is final."""
-        if self._flushing:
-            self._flushing = False
+    def _notice(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if isinstance(event, Mark):
+                self._listener.settle(event.reason, event.position)
+            else:
+                self._messages.append(event)
+
+    def _reached(self, mark: Mark) -> None:
+        """Everything before `mark` is final."""
+        match mark.reason:
+            case "silence" | "flush" as cause:
+                self._tell_endpoint(Endpoint(seconds(mark.position), cause))
+            case "utterance_end" if self._spoken_until is not None:
+                self._messages.append(UtteranceEnd(self._spoken_until))
+                self._spoken_until = None
+            case "end":
+                self._conclude()
+
+    def _tell_endpoint(self, endpoint: Endpoint) -> None:
+        self._mark_last_final(endpoint.cause)
+        self._messages.append(endpoint)
+        if endpoint.cause == "flush":
             self.acknowledge()
-        if self._ended and self.close_code is None:
-            self._clear_partial()
-            self._statistics.speech_s = self._events.speech_s
-            self._messages.append(
-                Done(
-                    text="".join(self._text),
-                    duration=seconds(self._listener.received),
-                    words=self._words,
-                    statistics=self._statistics.fields(),
-                )
+
+    def _mark_last_final(self, cause: Cause) -> None:
+        """Text that was not sent yet is told to be the last before its endpoint."""
+        for number, message in reversed([*enumerate(self._messages)]):
+            if isinstance(message, Final):
+                self._messages[number] = replace(message, endpoint=cause)
+            if isinstance(message, Final | Endpoint):
+                return
+
+    def _conclude(self) -> None:
+        """All of the stream is final."""
+        if self.close_code is not None:
+            return
+        self._clear_partial()
+        self._statistics.speech_s = self._events.speech_s
+        self._messages.append(
+            Done(
+                text="".join(self._text),
+                duration=seconds(self._listener.received),
+                words=self._words,
+                statistics=self._statistics.fields(),
             )
-            self.close_code = DONE
+        )
+        self.close_code = DONE

@@ -93,6 +93,9 @@ def drop_heard(
     if whole and (behind_last := _behind(known[-1], words)):
         return keep_words(segments, behind_last, len(words))
     half = words[0].start < min(start_s + EDGE_S, known[-1].end)
+    if half and known[-1].start < start_s:
+        # It is the rest of the last word, and all behind it is new, however short.
+        return keep_words(segments, 1, len(words))
     earlier = sum(_middle(word) <= known[-1].end for word in words)
     first = max(int(half), earlier, *(_behind(word, words) for word in whole))
     return keep_words(segments, first, len(words))

@@ -1,62 +1,38 @@
 """Subtitles: transcripts as SRT and WebVTT.
 
-Times are rounded to whole milliseconds once, and everything is worked out from those, so
-that no second is ever 60.000 and cues never overlap.
+Times are whole milliseconds before they are written, so that no second is ever 60.000.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
+from whisper_serve.text.cues import Cue, cues_of
 from whisper_serve.text.transcript import Segment
-
-ARROW = re.compile("--+>")
-
-
-@dataclass(frozen=True, slots=True)
-class Cue:
-    """`text` is shown from `start_ms` up to `end_ms`."""
-
-    start_ms: int
-    end_ms: int
-    text: str
-
-
-def cues_of(segments: Iterable[Segment]) -> list[Cue]:
-    """One cue a segment, in order, each at least a millisecond long and none before the end
-    of the one before."""
-    cues: list[Cue] = []
-    earliest = 0
-    for segment in segments:
-        text = cue_text(segment.text)
-        if not text:
-            continue
-        start = max(earliest, round(segment.start * 1000))
-        end = max(start + 1, round(segment.end * 1000))
-        cues.append(Cue(start, end, text))
-        earliest = end
-    return cues
-
-
-def cue_text(text: str) -> str:
-    """`text` on one line, without the arrow that stands in a cue's header."""
-    return " ".join(ARROW.sub("->", text).split())
 
 
 def to_srt(segments: Sequence[Segment]) -> str:
+    """Cues of at most two lines (`text/cues.py` says how they are cut) as SRT."""
+    return srt_of(cues_of(segments))
+
+
+def to_vtt(segments: Sequence[Segment]) -> str:
+    """The same as WebVTT."""
+    return vtt_of(cues_of(segments))
+
+
+def srt_of(cues: Sequence[Cue]) -> str:
     blocks = [
         f"{number}\n{_srt_time(cue.start_ms)} --> {_srt_time(cue.end_ms)}\n{cue.text}\n"
-        for number, cue in enumerate(cues_of(segments), start=1)
+        for number, cue in enumerate(cues, start=1)
     ]
     return "\n".join(blocks)
 
 
-def to_vtt(segments: Sequence[Segment]) -> str:
+def vtt_of(cues: Sequence[Cue]) -> str:
     blocks = [
         f"{_vtt_time(cue.start_ms)} --> {_vtt_time(cue.end_ms)}\n{_escape(cue.text)}\n"
-        for cue in cues_of(segments)
+        for cue in cues
     ]
     return "\n".join(["WEBVTT\n", *blocks])
 

@@ -9,15 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+# Of Whisper's spectrogram.
+FRAMES_PER_S = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word as Whisper writes it: `text` keeps its leading space and its punctuation."""
+    """One word as Whisper writes it: `text` keeps its leading space and its punctuation.
+    `tokens` are the model's ids of the text, where an engine gave the word."""
 
     text: str
     start: float
     end: float
     probability: float
+    tokens: tuple[int, ...] = ()
 
     def shifted(self, offset_s: float) -> Word:
         return replace(self, start=self.start + offset_s, end=self.end + offset_s)
@@ -27,7 +32,8 @@ class Word:
 class Segment:
     """A stretch of speech between two of Whisper's timestamps.
 
-    `words` is empty when word times were not asked for. The four numbers at the end are
+    `words` is empty when word times were not asked for. `seek` is where its window began, in
+    seconds. The four numbers at the end are
     those of the decode that gave the segment and mean what they mean in Whisper.
     """
 
@@ -42,6 +48,11 @@ class Segment:
     compression_ratio: float = 0.0
     no_speech_prob: float = 0.0
 
+    @property
+    def seek_frames(self) -> int:
+        """`seek` as Whisper counts it, in frames of 10 ms."""
+        return round(self.seek * FRAMES_PER_S)
+
     def shifted(self, offset_s: float) -> Segment:
         return replace(
             self,
@@ -52,13 +63,15 @@ class Segment:
         )
 
     def with_words(self, words: Sequence[Word]) -> Segment:
-        """The segment cut down to `words` (not empty); `tokens` stay those of the decode."""
+        """The segment cut down to `words` (not empty), and to their tokens if they are known."""
+        tokens = tuple(token for word in words for token in word.tokens)
         return replace(
             self,
             start=words[0].start,
             end=words[-1].end,
             text="".join(word.text for word in words),
             words=tuple(words),
+            tokens=tokens or self.tokens,
         )
 
 

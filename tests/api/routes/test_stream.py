@@ -86,7 +86,7 @@ async def test_a_message_has_the_fields_that_the_protocol_names() -> None:
     fields = {message["type"]: set(without_seq(message)) - {"type"} for message in stream.messages}
     assert fields["final"] == {
         *("start", "end", "text", "words", "language", "language_probability"),
-        *("processing_time", "committed_until", "resume"),
+        *("processing_time", "committed_until", "resume", "endpoint"),
     }
     assert fields["speech_started"] == fields["speech_stopped"] == {"at"}
     assert fields["done"] == {"text", "duration", "words", "statistics"}
@@ -223,6 +223,7 @@ WRONG_FIRST = {
     ),
     "an unknown encoding": ({"encoding": "mp3"}, "invalid_parameter", "encoding"),
     "a rate beyond the limits": ({"sample_rate": 96_000}, "invalid_parameter", "sample_rate"),
+    "a model that is not served": ({"model": "huge"}, "model_not_found", "served: base"),
     "a deep heap": (DEEP, "invalid_parameter", "a"),
     "a bottomless heap": ("[" * 100_000, "invalid_message", "JSON"),
     "no JSON": ("hello", "invalid_message", "JSON"),
@@ -321,7 +322,7 @@ async def test_who_commands_first_gets_the_defaults(command: dict[str, Any]) -> 
     async with client() as stream:
         await stream.send(command)
         assert (await stream.read())["type"] == "ready"
-        assert (await stream.read())["type"] in {"ack", "reset"}
+        assert (await stream.read())["type"] in {"ack", "reset", "endpoint"}
         await stream.send(words(4), END)
         assert await stream.closed() == 1000
     assert stream.text == said(4)
@@ -385,6 +386,8 @@ async def test_new_settings_hold_for_what_follows() -> None:
 @pytest.mark.parametrize(
     "change",
     [
+        {"model": "huge"},
+        {"model": 3},
         {"encoding": "mulaw"},
         {"sample_rate": 8_000},
         {"channels": 2},
@@ -434,6 +437,8 @@ async def test_a_flush_settles_all_that_was_received() -> None:
 async def test_a_flush_with_nothing_to_settle_is_done_at_once() -> None:
     async with client({}) as stream:
         await stream.send(FLUSH)
+        endpoint = without_seq(await stream.read())
+        assert endpoint == {"type": "endpoint", "at": 0.0, "cause": "flush"}
         ack = without_seq(await stream.read())
         resume = ack.pop("resume")
         assert ack == {"type": "ack", "received_until": 0.0, "committed_until": 0.0, "lag": 0.0}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 
 import httpx
 import numpy as np
@@ -31,21 +32,14 @@ from whisper_serve.text.transcript import Hypothesis
 
 SRT = """\
 1
-00:00:00,100 --> 00:00:01,000
-Grüße, Welt
-
-2
-00:00:01,100 --> 00:00:01,900
-& <alle>.
+00:00:00,100 --> 00:00:01,900
+Grüße, Welt & <alle>.
 """
 VTT = """\
 WEBVTT
 
-00:00:00.100 --> 00:00:01.000
-Grüße, Welt
-
-00:00:01.100 --> 00:00:01.900
-&amp; &lt;alle>.
+00:00:00.100 --> 00:00:01.900
+Grüße, Welt &amp; &lt;alle>.
 """
 
 
@@ -61,10 +55,10 @@ async def transcribe(
         return await client.post("/transcribe", files={"audio_file": clip}, data=form, params=query)
 
 
-async def asked(**fields: str) -> DecodeTask:
+async def asked(models: Sequence[str] = (), **fields: str) -> DecodeTask:
     """What the engine is asked when a client sends `fields`."""
     port = FakePort()
-    answer = await transcribe(port, form=fields)
+    answer = await transcribe(port, form=fields, settings={"models": models})
     assert answer.status_code == 200
     return port.tasks[0]
 
@@ -185,6 +179,23 @@ async def test_without_parameters_the_defaults_are_asked() -> None:
     assert (task.language, task.task, task.context, task.hotwords) == (None, "transcribe", "", "")
     assert task.temperature == TemperaturePolicy()
     assert (task.beam_size, task.best_of, task.suppress_tokens) == (5, 5, (-1,))
+
+
+@pytest.mark.parametrize(
+    ("name", "asked_for"),
+    [("", ""), ("base", ""), ("tiny.en", "tiny.en"), ("turbo", "large-v3-turbo")],
+)
+async def test_a_model_is_chosen_by_its_name(name: str, asked_for: str) -> None:
+    assert (await asked(models=["tiny.en", "turbo"], model=name)).model == asked_for
+
+
+@pytest.mark.parametrize("name", ["small", "../models/base", "https://host/model.pt"])
+async def test_a_model_that_is_not_served_is_not_found(name: str) -> None:
+    port = FakePort()
+    answer = await transcribe(port, form={"model": name}, settings={"models": ["tiny.en"]})
+    assert is_failure(answer, 404, "model_not_found")
+    assert answer.json()["error"].endswith("served: base, tiny.en")
+    assert port.tasks == []
 
 
 @pytest.mark.parametrize("language", ["de", "DE", "German", "de-AT", " german "])
@@ -312,7 +323,7 @@ BAD_PARAMETERS = [
     ("suppress_tokens", "-2", "whole numbers from -1 to 51865"),
     ("suppress_tokens", "13,51866", "whole numbers from -1 to 51865"),
     ("suppress_tokens", "1" + 1_000 * ",1", "at most 1,000 token ids, and these are 1,001"),
-    ("model", "large", "unknown parameter; known: language, task, prompt"),
+    ("engine", "torch", "unknown parameter; known: model, language, task"),
 ]
 
 

@@ -9,7 +9,7 @@ import uuid
 from fastapi import APIRouter, WebSocket
 
 from whisper_serve.api.admission import Admission
-from whisper_serve.api.connection import Connection, deny, serve
+from whisper_serve.api.connection import Connection, Dialect, deny, serve
 from whisper_serve.api.dialects.blobs import BlobPeer
 from whisper_serve.api.dialects.voicestream import VoiceStreamPeer
 from whisper_serve.api.live import Timing
@@ -30,8 +30,8 @@ def dialects_router(
 
     @router.websocket("/stream/voicestream")
     async def voicestream(socket: WebSocket) -> None:
-        peer = VoiceStreamPeer
-        await serve(socket, peer, services=services, admission=admission, timing=timing)
+        dialect = Dialect(VoiceStreamPeer)
+        await serve(socket, dialect, services=services, admission=admission, timing=timing)
 
     # Behind the other: it takes every name.
     @router.websocket("/stream/{client_id}")
@@ -45,6 +45,7 @@ def dialects_router(
             logger.info("the stream of client %s begins", client_id)
             return BlobPeer(connection)
 
-        await serve(socket, peer, services=services, admission=admission, timing=timing)
+        dialect = Dialect(peer)
+        await serve(socket, dialect, services=services, admission=admission, timing=timing)
 
     return router

@@ -9,7 +9,7 @@ from functools import partial
 from fastapi import APIRouter, WebSocket
 
 from whisper_serve.api.admission import Admission
-from whisper_serve.api.connection import Connection, serve
+from whisper_serve.api.connection import Connection, Dialect, serve
 from whisper_serve.api.deadline import within
 from whisper_serve.api.live import Timing
 from whisper_serve.api.peer import Incoming, PeerGone
@@ -70,10 +70,10 @@ def stream_router(
 ) -> APIRouter:
     timing = timing or Timing()
     router = APIRouter()
-    make_peer = partial(NativePeer, config_timeout_s=timing.config_s)
+    native = Dialect(partial(NativePeer, config_timeout_s=timing.config_s))
 
     @router.websocket("/stream")
     async def stream(socket: WebSocket) -> None:
-        await serve(socket, make_peer, services=services, admission=admission, timing=timing)
+        await serve(socket, native, services=services, admission=admission, timing=timing)
 
     return router

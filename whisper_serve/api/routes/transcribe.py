@@ -9,10 +9,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse, PlainTextResponse
 
+from whisper_serve.api.presence import while_asked
 from whisper_serve.api.schemas import TranscribeParameters, TranscriptionOut
 from whisper_serve.api.services import Services
 from whisper_serve.api.upload import FILE_FIELDS, receive_upload
-from whisper_serve.errors import DeadlineExceeded
 from whisper_serve.pipeline import TranscribeOptions
 from whisper_serve.text.formats import to_srt, to_vtt
 from whisper_serve.text.transcript import Transcript
@@ -21,6 +21,7 @@ from whisper_serve.text.transcript import Transcript
 SRT_TYPE = "application/x-subrip; charset=utf-8"
 ERRORS = {
     400: "The file or a parameter cannot be used.",
+    404: "The model is not served.",
     413: "The upload or the recording is larger than the limits.",
     415: "The Content-Type is not accepted.",
     500: "The transcription failed.",
@@ -46,21 +47,21 @@ def transcribe_router(services: Services) -> APIRouter:
         form."""
         async with receive_upload(request, limits.max_upload_bytes) as upload:
             parameters = TranscribeParameters.parse(upload.fields)
-            options = options_of(parameters, request.state.request_id)
-            try:
-                transcript = await asyncio.wait_for(
-                    services.transcriber.transcribe(upload.file, options),
-                    limits.request_timeout_s,
-                )
-            except asyncio.TimeoutError as exc:
-                raise DeadlineExceeded(limits.request_timeout_s) from exc
-        return answer(transcript, parameters, request)
+            model = services.models.resolve(parameters.model)
+            options = options_of(parameters, model, request.state.request_id)
+            transcript = await while_asked(
+                request.receive,
+                limits.request_timeout_s,
+                services.transcriber.transcribe(upload.file, options),
+            )
+        return await asyncio.to_thread(answer, transcript, parameters, request)
 
     return router
 
 
-def options_of(parameters: TranscribeParameters, request_id: str) -> TranscribeOptions:
+def options_of(parameters: TranscribeParameters, model: str, request_id: str) -> TranscribeOptions:
     return TranscribeOptions(
+        model=model,
         language=parameters.language,
         task=parameters.task,
         prompt=parameters.prompt,

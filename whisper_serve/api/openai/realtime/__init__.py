@@ -1,0 +1,1 @@
+"""Transcription sessions of OpenAI's Realtime API; see `docs/realtime.md`."""
