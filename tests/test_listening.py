@@ -447,6 +447,27 @@ def test_more_than_a_breath_behind_the_last_word_is_heard_again(mode: Mode) -> N
     assert spans == [(0.0, 4.0)]
 
 
+def doubted(hypothesis: Hypothesis, avg_logprob: float) -> Hypothesis:
+    segments = [replace(segment, avg_logprob=avg_logprob) for segment in hypothesis.segments]
+    return replace(hypothesis, segments=tuple(segments))
+
+
+@both_modes
+def test_a_guess_at_what_a_decode_left_out_is_no_text(mode: Mode) -> None:
+    truth, first = row_of_words(4.0), said((" a", 0, 2), (" b", 2, 3.4))
+    rest = said((" c", 3.5, 3.9))
+    for avg_logprob, texts in ((-1.1, [" a", " b"]), (-0.9, [" a", " b", " c"])):
+        heard, spans = hear(truth, first, doubted(rest, avg_logprob), mode=mode)
+        assert texts_in(heard) == texts
+        assert spans == [(0.0, 4.0), (3.4, 4.0)]
+
+
+@both_modes
+def test_all_that_there_is_of_a_recording_is_no_rest(mode: Mode) -> None:
+    heard, _ = hear(row_of_words(1.0), doubted(said((" c", 0, 0.9)), -2.0), mode=mode)
+    assert texts_in(heard) == [" c"]
+
+
 def test_side_by_side_a_window_hears_more_than_the_edge_of_what_the_next_one_hears() -> None:
     truth = row_of_words(8.0)
     _, spans = hear(truth, said((" a", 0, 2.6)), said(), mode="side by side")

@@ -18,7 +18,7 @@ from whisper_serve.audio.pcm import Samples, to_samples
 from whisper_serve.audio.windows import Window, WindowCutter
 from whisper_serve.engines.base import DecodeTask
 from whisper_serve.ports import Transcribes
-from whisper_serve.text.commit import EDGE_S, commit, drop_heard, keep_words, speakable
+from whisper_serve.text.commit import EDGE_S, commit, drop_heard, is_guess, keep_words, speakable
 from whisper_serve.text.transcript import Hypothesis, Segment, text_of, words_of
 
 # About 170 tokens, which leaves room for the client's prompt in the 223 that Whisper takes.
@@ -91,11 +91,16 @@ class Listener:
 
     async def in_sequence(self) -> AsyncGenerator[Heard, None]:
         """Every window starts where the one before it ended and knows the text before it."""
-        heard = Heard()
+        heard, paused_at = Heard(), 0
         while heard.resume_at < self._cutter.total:
             window = self._cutter.window_at(heard.resume_at)
-            piece = await self._hear(window, heard.context, heard.certain_language)
-            heard = heard.then(piece)
+            piece = await self._hear(
+                window,
+                heard.context,
+                heard.certain_language,
+                is_rest=heard.resume_at < paused_at,
+            )
+            heard, paused_at = heard.then(piece), window.cut if window.at_pause else 0
             yield piece
 
     async def side_by_side(self, at_once: int) -> AsyncGenerator[Heard, None]:
@@ -124,7 +129,7 @@ class Listener:
         while self._is_left_out(window, heard.resume_at):
             rest = replace(window, start=heard.resume_at)
             language = language or heard.certain_language
-            heard = heard.then(await self._hear(rest, "", language))
+            heard = heard.then(await self._hear(rest, "", language, is_rest=window.at_pause))
         return heard
 
     def _is_left_out(self, window: Window, position: int) -> bool:
@@ -134,11 +139,15 @@ class Listener:
         # The window behind may not hear its first word whole.
         return position < self._cutter.start_after(window) + to_samples(2 * EDGE_S)
 
-    async def _hear(self, window: Window, context: str, language: str | None) -> Heard:
+    async def _hear(
+        self, window: Window, context: str, language: str | None, *, is_rest: bool = False
+    ) -> Heard:
         """One decode. It keeps words up to the window's cut and resumes there, or behind the
-        last word when speech was left unheard."""
+        last word when speech was left unheard. `is_rest`: a decode up to a pause left it out."""
         hypothesis = await self._ask(window, context, language)
         spoken = speakable(hypothesis.segments)
+        if is_rest and is_guess(spoken, window.duration_s):
+            spoken = ()
         segments = [segment.shifted(window.start_s) for segment in spoken]
         final = self._final(window, segments)
         return Heard(

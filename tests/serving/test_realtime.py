@@ -129,7 +129,10 @@ async def test_commits_are_answered_one_by_one(service: Service, recording: Samp
             await append(connection, data)
             await connection.input_audio_buffer.commit()
         told = await heard(connection, COMPLETED, 3, patience_s=PATIENCE_S)
-    assert [normalize(text) for text in transcripts(told)] == [SAMPLE_WORDS] * 3
+    # The text before them is context, and now and then changes a word.
+    heard_texts = [normalize(text) for text in transcripts(told)]
+    assert jiwer.wer([SAMPLE_WORDS] * 3, heard_texts) < 0.1
+    assert all(text.endswith("fail better") for text in heard_texts)
 
 
 async def test_a_browser_s_key_opens_its_session(service: Service, recording: Samples) -> None:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisper_serve.text.commit import SAME_WORD_S, commit, drop_heard, keep_words, speakable
+from whisper_serve.text.commit import (
+    SAME_WORD_S,
+    commit,
+    drop_heard,
+    is_guess,
+    keep_words,
+    speakable,
+)
 from whisper_serve.text.transcript import Segment, Word, text_of, words_of
 
 
@@ -162,6 +170,18 @@ def test_a_sentence_that_was_written_twice_is_kept_once() -> None:
 def test_a_few_words_in_no_time_are_the_aligner_s_matter() -> None:
     segment = segment_of(("and", 1.0, 1.0), ("of", 1.0, 1.0), ("the", 1.0, 1.3), ("cat", 1.3, 2.0))
     assert speakable([segment]) == (segment,)
+
+
+@pytest.mark.parametrize(
+    ("rest_s", "avg_logprob", "guess"),
+    [(0.5, -1.01, True), (0.5, -1.0, False), (1.99, -1.5, True), (2.0, -1.5, False)],
+)
+def test_a_doubted_text_of_a_short_rest_is_a_guess(
+    rest_s: float, avg_logprob: float, guess: bool
+) -> None:
+    segment = replace(segment_of(("Thank", 0.0, 0.2), ("you.", 0.2, 0.4)), avg_logprob=avg_logprob)
+    assert is_guess([segment], rest_s) is guess
+    assert not is_guess([], rest_s)
 
 
 def test_segments_without_word_times_stay() -> None:

@@ -36,6 +36,10 @@ class Window:
     at_pause: bool
 
     @property
+    def duration_s(self) -> float:
+        return (self.end - self.start) / SAMPLE_RATE
+
+    @property
     def start_s(self) -> float:
         return self.start / SAMPLE_RATE
 

@@ -25,6 +25,7 @@ TOKENS_PER_S, OTHER_TOKENS_PER_S = {"en": 5.0}, 8.0
 MORE_TOKENS = 8
 # Longer repetitions make text compress well.
 LONGEST_REPEATED = 8
+SENTENCE_ENDS = (".", "!", "?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,16 @@ class Padding:
 
 
 def repeats_words(text: str) -> bool:
-    """Whether two words or more stand twice in a row: `try again. Try again.`"""
-    words = [normalize_word(word) for word in text.split()]
+    """Whether two words or more from the beginning of a sentence stand twice in a row, as in
+    `Try again. Try again.`"""
+    written = text.split()
+    words = [normalize_word(word) for word in written]
+    begins = [True, *(word.endswith(SENTENCE_ENDS) for word in written)]
     return any(
         words[first : first + size] == words[first + size : first + 2 * size]
         for size in range(2, min(LONGEST_REPEATED, len(words) // 2) + 1)
         for first in range(len(words) - 2 * size + 1)
+        if begins[first]
     )
 
 

@@ -34,7 +34,7 @@ from whisper_serve.streaming.messages import KnownWord, ResumePoint
 from whisper_serve.streaming.policies import Ending, Policy, Progress
 from whisper_serve.streaming.settled import Settled, last_words
 from whisper_serve.streaming.speech import SpeechMap
-from whisper_serve.text.commit import speakable
+from whisper_serve.text.commit import is_guess, speakable
 from whisper_serve.text.transcript import Hypothesis, Segment, Word, words_of
 
 # Longer pauses divide the stream.
@@ -206,6 +206,8 @@ class LiveListener:
     def answer(self, window: LiveWindow, hypothesis: Hypothesis) -> Outcome | None:
         """What the engine heard in `window`; None when nobody waits for it any more."""
         segments = speakable(hypothesis.segments)
+        if window.fresh and window.settles and is_guess(segments, window.duration_s):
+            segments = ()
         spoken = [segment.shifted(seconds(window.start)) for segment in segments]
         if self._partial is not None and window.number == self._partial.number:
             self._partial = None

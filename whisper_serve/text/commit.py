@@ -17,6 +17,10 @@ SAME_WORD_S = 0.4
 EDGE_S = 0.1
 # Nobody speaks words that are shorter than this on average: the decode made them up.
 MIN_MEAN_WORD_S = 0.06
+# A decode that left out less than this may well have heard all there is.
+SHORT_REST_S = 2.0
+# Whisper's own threshold for text that it had better decode again.
+DOUBTED_LOGPROB = -1.0
 # So many words in a row without time are no matter of the aligner.
 RUSHED_WORDS = 4
 
@@ -47,6 +51,13 @@ def _speakable(segment: Segment) -> Segment | None:
 
 def _has_time(words: Sequence[Word]) -> bool:
     return not words or words[-1].end - words[0].start >= MIN_MEAN_WORD_S * (len(words) - 1)
+
+
+def is_guess(segments: Sequence[Segment], rest_s: float) -> bool:
+    """Whether this is no more than a guess at what was said in the last `rest_s` seconds of speech
+    that a decode has left out before: they are few, and the model doubts its text."""
+    doubted = any(segment.avg_logprob < DOUBTED_LOGPROB for segment in segments)
+    return rest_s < SHORT_REST_S and doubted
 
 
 def keep_words(segments: Sequence[Segment], first: int, last: int) -> tuple[Segment, ...]:
