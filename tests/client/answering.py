@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -64,6 +65,13 @@ def refusal(status: int, code: str, error: str, **headers: str) -> Answer:
     return Answer(status, body.encode(), headers)
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client may close its connection whenever it wants."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def answering(answers: Answers = transcript) -> Iterator[AnsweringServer]:
     class Handler(BaseHTTPRequestHandler):
@@ -82,7 +90,7 @@ def answering(answers: Answers = transcript) -> Iterator[AnsweringServer]:
         def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+    with _Server(("127.0.0.1", 0), Handler) as http:
         server = AnsweringServer(f"http://127.0.0.1:{http.server_address[1]}")
         thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -168,11 +168,10 @@ def test_one_failure_is_one_line_and_the_others_go_on(
         assert main([*command, "--format", "json"]) == 1
     captured = capsys.readouterr()
     assert json.loads(captured.out)["text"] == "Hello b."
-    first, second = captured.err.splitlines()
-    assert first == (f"whisper-serve: error: {files[0]}: it is no audio (400 unreadable_audio)")
-    assert second == (
-        f"whisper-serve: error: {missing}: missing.mp3 cannot be read: No such file or directory"
-    )
+    assert captured.err.splitlines() == [
+        f"whisper-serve: error: {files[0]}: it is no audio (400 unreadable_audio)",
+        f"whisper-serve: error: {missing}: missing.mp3 cannot be read: No such file or directory",
+    ]
 
 
 def test_in_a_terminal_the_upload_is_watched(files: list[str]) -> None:

@@ -115,11 +115,12 @@ def test_numbers_are_those_of_the_decode(client: OpenAI, corpus: Path) -> None:
     seeks = [segment.seek for segment in segments]
     assert seeks == sorted(seeks)
     assert len(set(seeks)) > 1
-    assert all(segment.seek / 100 <= segment.start <= segment.end for segment in segments)
+    assert all(segment.seek / 100 <= segment.start + 0.001 <= segment.end for segment in segments)
     assert all(0 <= s.temperature <= 1 and 0 <= s.no_speech_prob <= 1 for s in segments)
     starts = [word.start for word in words]
     assert {segment.start for segment in segments} <= set(starts)
-    assert "".join(segment.text for segment in segments).split() == [w.word for w in words]
+    written = "".join(segment.text for segment in segments)
+    assert written.replace(" ", "") == "".join(word.word for word in words)
 
 
 def test_every_word_has_a_logprob(client: OpenAI, sample: Path) -> None:

@@ -54,7 +54,8 @@ def test_a_segment_cut_down_to_words_keeps_their_tokens_where_they_are_known() -
 
 
 def test_whisper_counts_where_a_window_began_in_hundredths_of_a_second() -> None:
-    assert replace(FIRST, seek=12.3449).seek_frames == 1234
+    assert replace(FIRST, seek=12.3499).seek_frames == 1234
+    assert replace(FIRST, seek=0.29).seek_frames == 29
 
 
 @given(times, times)

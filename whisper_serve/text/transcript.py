@@ -50,8 +50,9 @@ class Segment:
 
     @property
     def seek_frames(self) -> int:
-        """`seek` as Whisper counts it, in frames of 10 ms."""
-        return round(self.seek * FRAMES_PER_S)
+        """`seek` as Whisper counts it, in whole frames of 10 ms."""
+        # A time that is whole frames may lie a little below them.
+        return int(self.seek * FRAMES_PER_S + 1e-6)
 
     def shifted(self, offset_s: float) -> Segment:
         return replace(

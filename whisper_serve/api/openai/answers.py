@@ -18,8 +18,6 @@ from whisper_serve.text.transcript import Segment, Transcript, Word
 
 # What OpenAI's API says of a token that is not likely at all.
 IMPOSSIBLE = -9999.0
-# Whisper counts a window's start in frames of 10 ms.
-FRAMES_PER_S = 100
 
 
 def _absent(value: object) -> bool:
@@ -87,7 +85,7 @@ class TranscriptionSegment(BaseModel):
     def of(cls, number: int, segment: Segment) -> TranscriptionSegment:
         return cls(
             id=number,
-            seek=round(segment.seek * FRAMES_PER_S),
+            seek=segment.seek_frames,
             start=round(segment.start, 3),
             end=round(segment.end, 3),
             text=segment.text,
