@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from whisper_serve.api.models import ServedModels
@@ -28,7 +29,7 @@ class ChecksEngines(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Services:
     """`transcriber`, `port` and `engines` reach the same replicas. `signing_key` is shared by
     all processes that answer for the service."""
@@ -39,6 +40,6 @@ class Services:
     engines: ChecksEngines
     signing_key: str
 
-    @property
+    @cached_property
     def models(self) -> ServedModels:
         return ServedModels(self.config)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, Field
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from whisper_serve.api.openai.parameters import FileParameters
-from whisper_serve.api.routes.transcribe import SRT_TYPE
+from whisper_serve.api.plain_bodies import plain_body
+from whisper_serve.api.schemas import VerboseSegmentOut
 from whisper_serve.engines.base import Task
-from whisper_serve.text.formats import to_srt, to_vtt
 from whisper_serve.text.languages import LANGUAGES
 from whisper_serve.text.transcript import Segment, Transcript, Word
 
@@ -66,35 +66,13 @@ class Transcription(BaseModel):
         )
 
 
-class TranscriptionSegment(BaseModel):
-    """A stretch of speech with the numbers of the decode that gave it, as Whisper names them.
-    Times are seconds from the start of the recording, `seek` is in frames of 10 ms."""
-
-    id: int
-    seek: int
-    start: float
-    end: float
-    text: str
-    tokens: list[int]
-    temperature: float
-    avg_logprob: float
-    compression_ratio: float
-    no_speech_prob: float
+class TranscriptionSegment(VerboseSegmentOut):
+    """As the native API has it, but with the space before its text."""
 
     @classmethod
     def of(cls, number: int, segment: Segment) -> TranscriptionSegment:
-        return cls(
-            id=number,
-            seek=segment.seek_frames,
-            start=round(segment.start, 3),
-            end=round(segment.end, 3),
-            text=segment.text,
-            tokens=list(segment.tokens),
-            temperature=segment.temperature,
-            avg_logprob=segment.avg_logprob,
-            compression_ratio=segment.compression_ratio,
-            no_speech_prob=segment.no_speech_prob,
-        )
+        native = VerboseSegmentOut.of(number, segment).model_dump()
+        return cls(**{**native, "text": segment.text})
 
 
 class TranscriptionWord(BaseModel):
@@ -166,12 +144,8 @@ def language_name(code: str | None) -> str:
 
 def answer(transcript: Transcript, parameters: FileParameters, task: Task) -> Response:
     match parameters.response_format:
-        case "text":
-            return PlainTextResponse(transcript.text + "\n")
-        case "srt":
-            return Response(to_srt(transcript.segments), media_type=SRT_TYPE)
-        case "vtt":
-            return Response(to_vtt(transcript.segments), media_type="text/vtt")
+        case "text" | "srt" | "vtt" as form:
+            return plain_body(transcript, form)
         case "json":
             short = Transcription.of(transcript, with_logprobs=parameters.with_logprobs)
             return JSONResponse(short.model_dump())

@@ -20,6 +20,7 @@ from whisper_serve.api.openai.events import EventStream, told
 from whisper_serve.api.openai.failures import ErrorOut
 from whisper_serve.api.openai.parameters import LISTS, FileParameters, ServerVad
 from whisper_serve.api.openai.recording import Recording, receive_recording
+from whisper_serve.api.plain_bodies import CONTENT
 from whisper_serve.api.presence import in_time, while_asked, while_there
 from whisper_serve.api.services import Services
 from whisper_serve.engines.base import Task
@@ -116,9 +117,7 @@ class Files:
 
 
 def _responses() -> dict[int | str, dict[str, Any]]:
-    text = {"schema": {"type": "string"}}
-    plain = dict.fromkeys(("text/plain", "application/x-subrip", "text/vtt"), text)
-    content = {**plain, "text/event-stream": {"itemSchema": _event(), "example": EXAMPLE}}
+    content = {**CONTENT, "text/event-stream": {"itemSchema": _event(), "example": EXAMPLE}}
     return {
         200: {"description": "The text.", "content": content},
         **{

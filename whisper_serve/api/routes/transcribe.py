@@ -7,18 +7,16 @@ import time
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.responses import JSONResponse
 
+from whisper_serve.api.plain_bodies import CONTENT, plain_body
 from whisper_serve.api.presence import while_asked
 from whisper_serve.api.schemas import TranscribeParameters, TranscriptionOut
 from whisper_serve.api.services import Services
 from whisper_serve.api.upload import FILE_FIELDS, receive_upload
 from whisper_serve.pipeline import TranscribeOptions
-from whisper_serve.text.formats import to_srt, to_vtt
 from whisper_serve.text.transcript import Transcript
 
-# Unlike text/*, this says nothing about the encoding by itself.
-SRT_TYPE = "application/x-subrip; charset=utf-8"
 ERRORS = {
     400: "The file or a parameter cannot be used.",
     404: "The model is not served.",
@@ -77,12 +75,8 @@ def options_of(parameters: TranscribeParameters, model: str, request_id: str) ->
 
 def answer(transcript: Transcript, parameters: TranscribeParameters, request: Request) -> Response:
     match parameters.response_format:
-        case "text":
-            return PlainTextResponse(transcript.text + "\n")
-        case "srt":
-            return Response(to_srt(transcript.segments), media_type=SRT_TYPE)
-        case "vtt":
-            return Response(to_vtt(transcript.segments), media_type="text/vtt")
+        case "text" | "srt" | "vtt" as form:
+            return plain_body(transcript, form)
         case "json" | "verbose_json":
             body = TranscriptionOut.of(
                 transcript,
@@ -95,10 +89,8 @@ def answer(transcript: Transcript, parameters: TranscribeParameters, request: Re
 
 
 def _responses() -> dict[int | str, dict[str, Any]]:
-    text = {"schema": {"type": "string"}}
-    others = {"text/plain": text, "application/x-subrip": text, "text/vtt": text}
     return {
-        200: {"description": "The transcript.", "content": others},
+        200: {"description": "The transcript.", "content": CONTENT},
         **{
             status: {"model": TranscriptionOut, "description": description}
             for status, description in ERRORS.items()
