@@ -39,7 +39,8 @@ from benchmarks.figures import heading, machine, row, shown, write_json
 from benchmarks.load import Meter, run
 from benchmarks.ours import EnginePort, load_engine, transcribe_all
 from benchmarks.processes import PROJECT, Service, served
-from whisper_serve.config import Config, load_config
+from whisper_serve.config import Config
+from whisper_serve.config_file import load_config
 from whisper_serve.engines.base import DecodeTask
 from whisper_serve.pipeline import find_speech
 from whisper_serve.ports import Transcribes

@@ -11,7 +11,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from whisper_serve.config import Config, load_config
+from whisper_serve.config import Config
+from whisper_serve.config_file import load_config
 from whisper_serve.errors import ConfigError, ConfigProblem
 
 SHIPPED = Path(__file__).parent.parent / "config.json"

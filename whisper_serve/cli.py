@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from whisper_serve import __version__
-from whisper_serve.config import ModelConfig, load_config
+from whisper_serve.config import ModelConfig
+from whisper_serve.config_file import load_config
 from whisper_serve.errors import WhisperServeError
 
 CANNOT_START = 2

@@ -27,7 +27,7 @@ from whisper_serve.audio.pcm import Samples
 from whisper_serve.audio.silero import SileroVad
 from whisper_serve.engines.base import DecodeTask, Lane, Task
 from whisper_serve.errors import DeadlineExceeded, InvalidParameter, InvalidRequest
-from whisper_serve.serving.jobs import GlobalAsrQueue
+from whisper_serve.serving.global_queue import GlobalAsrQueue
 from whisper_serve.serving.workers import FasterWhisperWorkerCluster
 from whisper_serve.streaming.effort import Effort
 from whisper_serve.streaming.listener import AlwaysSpeech, LiveListener, LiveWindow

@@ -10,6 +10,7 @@ from whisper_serve.api.deepgram.failures import deepgram_failure
 from whisper_serve.api.deepgram.routes import listen_router
 from whisper_serve.api.dialects.routes import dialects_router
 from whisper_serve.api.error_handlers import install_error_handlers
+from whisper_serve.api.failures import native_failure
 from whisper_serve.api.middleware import RequestContextMiddleware
 from whisper_serve.api.openai.failures import openai_failure
 from whisper_serve.api.openai.files import files_router
@@ -33,6 +34,14 @@ ENDPOINTS = {
     "GET /health": "does an engine answer",
     "GET /docs": "this API, described and to try",
 }
+# The first beginning that fits counts.
+FAILURE_SHAPES = {
+    **dict.fromkeys(
+        ("/v1/transcribe", "/v1/stream", "/v1/jobs", "/v1/tokens", "/v1/status"), native_failure
+    ),
+    "/v1/listen": deepgram_failure,
+    "/v1/": openai_failure,
+}
 
 
 def create_app(services: Services, *, send_request_id: bool = True) -> FastAPI:
@@ -43,8 +52,7 @@ def create_app(services: Services, *, send_request_id: bool = True) -> FastAPI:
         summary="Self-hosted speech to text with OpenAI Whisper.",
     )
     app.add_middleware(RequestContextMiddleware, send_id=send_request_id)
-    # The first beginning that fits counts.
-    install_error_handlers(app, {"/v1/listen": deepgram_failure, "/v1/": openai_failure})
+    install_error_handlers(app, FAILURE_SHAPES)
     app.include_router(transcribe_router(services))
     streaming = services.config.streaming
     admission = Admission(streaming.max_sessions, streaming.max_sessions_per_client)

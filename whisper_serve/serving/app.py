@@ -18,7 +18,8 @@ from ray import serve
 from ray.serve import Application
 
 from whisper_serve.api.models import ServedModels
-from whisper_serve.config import Config, load_config
+from whisper_serve.config import Config
+from whisper_serve.config_file import load_config
 from whisper_serve.engines.build import EngineOptions, build_engine
 from whisper_serve.engines.padding import Padding
 from whisper_serve.serving.asr import EngineBuilder, WhisperASR

@@ -19,7 +19,8 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig as ServeLogging
 
 from whisper_serve.api.models import ServedModels
-from whisper_serve.config import Config, load_config
+from whisper_serve.config import Config
+from whisper_serve.config_file import load_config
 from whisper_serve.engines.build import fetch_weights
 from whisper_serve.errors import ServerStartError
 from whisper_serve.observability.logs import configure_logging

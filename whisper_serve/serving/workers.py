@@ -32,7 +32,7 @@ from whisper_serve.config import Config
 from whisper_serve.engines.catalog import known_model
 from whisper_serve.errors import ConfigError, ConfigProblem, InvalidParameter, ServerStartError
 from whisper_serve.serving.cluster import cluster_nodes, connect
-from whisper_serve.serving.jobs import GlobalAsrQueue
+from whisper_serve.serving.global_queue import GlobalAsrQueue
 from whisper_serve.serving.plan import Node, Plan, make_plan
 from whisper_serve.text.languages import language_code
 
