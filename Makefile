@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 APT := apt-get -qq -o DPkg::Lock::Timeout=60 -o Acquire::Retries=1 -o Acquire::http::Timeout=20
 
-.PHONY: help serve test check style types browser clean
+.PHONY: help serve test check audit style types browser clean
 .DEFAULT_GOAL := help
 
 help: ## Tell what there is
@@ -21,8 +21,13 @@ serve: $(VENV)/runtime ## Start the service and stay in the foreground
 test: style types browser ## Check style and types, and run all tests
 	$(BIN)/python -m pytest
 
-check: test ## All of the above, and that the installed packages fit each other
+check: test audit ## All of the above
+	@echo "All checks passed."
+
+audit: $(VENV)/dev ## Do the packages fit each other, is one vulnerable, does a file hold a secret
 	$(BIN)/python -m pip check
+	$(BIN)/python checks/dependencies.py
+	$(BIN)/python checks/credentials.py
 
 style: $(VENV)/dev
 	$(BIN)/ruff check .

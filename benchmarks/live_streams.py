@@ -84,7 +84,7 @@ async def run_level(
     """`count` streams side by side, and all that there is to tell about them."""
     chosen = [recordings[number % len(recordings)] for number in range(count)]
     sockets = await asyncio.gather(
-        *(_opened(service, manner) for _ in chosen), return_exceptions=True
+        *(opened(service, manner) for _ in chosen), return_exceptions=True
     )
     began = time.monotonic() + HEAD_START_S
     streams = [
@@ -92,14 +92,14 @@ async def run_level(
         for number, said in enumerate(chosen)
     ]
     streaming = asyncio.gather(
-        *(_stream(*pair, manner) for pair in zip(streams, sockets, strict=True))
+        *(streamed(*pair, manner) for pair in zip(streams, sockets, strict=True))
     )
     usage = await _usage(service, began, manner)
     await streaming
     return {"streams": count, **usage, **findings(streams)}
 
 
-async def _opened(service: Service, manner: Manner) -> ClientConnection:
+async def opened(service: Service, manner: Manner) -> ClientConnection:
     socket = await connect(
         service.socket_url,
         compression=None,
@@ -113,7 +113,9 @@ async def _opened(service: Service, manner: Manner) -> ClientConnection:
     return socket
 
 
-async def _stream(stream: Stream, socket: ClientConnection | BaseException, manner: Manner) -> None:
+async def streamed(
+    stream: Stream, socket: ClientConnection | BaseException, manner: Manner
+) -> None:
     """A stream from its first sample to the service's last word; faults are noted."""
     if isinstance(socket, BaseException):
         stream.fault = repr(socket)

@@ -83,13 +83,17 @@ class NotStarted(Exception):
 
 
 @contextmanager
-def served(config: Path, settings: Mapping[str, object]) -> Iterator[Service]:
-    """`python main.py` with `config` and over it `settings`, by their dotted names."""
-    port = free_port()
+def served(
+    config: Path, settings: Mapping[str, object], *, port: int | None = None
+) -> Iterator[Service]:
+    """`python main.py` with `config` and over it `settings`, by their dotted names. Everybody may
+    use it."""
+    port = port or free_port()
     arguments = [sys.executable, str(PROJECT / "main.py"), "--config", str(config.resolve())]
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         log = Path(folder, "service.log")
-        environ = _environ({"server.port": port, "logging.file": log, **settings})
+        ours = {"server.port": port, "logging.file": log, "auth.open": "true"}
+        environ = _environ({**ours, **settings})
         with started(arguments, port, environ=environ) as service:
             yield service
 

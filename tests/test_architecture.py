@@ -25,17 +25,30 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "audio": (("audio", "text", "errors"), (*OUTSIDE, "asyncio", "anyio")),
     "streaming": (("streaming", "audio", "text", "errors"), (*OUTSIDE, *WAITING)),
     "engines": (("engines", "audio", "text", "errors", "observability"), ("ray", *WEB)),
-    "observability": (("observability", "config", "errors"), OUTSIDE),
+    "observability": (("observability", "config", "errors", "__version__"), OUTSIDE),
     "listening": (("audio", "text", "engines.base", "ports", "errors"), OUTSIDE),
     "pipeline": (
-        ("audio", "text", "engines.base", "listening", "ports", "config", "errors"),
+        (
+            *("audio", "text", "engines.base", "listening", "ports"),
+            *("account", "config", "observability", "errors"),
+        ),
         OUTSIDE,
     ),
+    "keys": (("keys", "config", "config_file", "errors"), (*OUTSIDE, "asyncio", "anyio")),
     "ports": (("text", "engines.base", "errors"), OUTSIDE),
+    "storage": (("storage", "config", "errors"), OUTSIDE),
+    "jobs": (
+        (
+            *("jobs", "storage", "pipeline", "text", "api.deadline"),
+            *("config", "observability", "errors"),
+        ),
+        ("ray", *WEB, *NETWORKS),
+    ),
+    "account": (("text", "engines.base", "observability", "ports", "errors"), OUTSIDE),
     "api": (
         (
             *("api", "audio", "text", "streaming", "engines.base", "pipeline", "ports"),
-            *("config", "observability", "errors", "__version__"),
+            *("account", "config", "jobs", "keys", "observability", "errors", "__version__"),
         ),
         ("ray", *NETWORKS),
     ),
@@ -178,7 +191,7 @@ def test_only_the_command_and_the_server_print() -> None:
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Name) and node.id == "print"
     }
-    assert printers <= {"cli", "serving.server", "client.cli"}
+    assert printers <= {"cli", "serving.server", "client.cli", "client.jobs_cli", "keys.cli"}
 
 
 def test_no_function_is_long() -> None:

@@ -171,6 +171,15 @@ def test_python_main_py_serves_and_tells_what_is_wrong_in_one_line(write: Write)
     assert "server.port: 0 is not allowed" in line
 
 
+def test_a_service_that_nobody_could_use_does_not_start(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write({"logging": {"file": None}})
+    told = refused(["serve", "--config", path], capsys)
+    assert "there are no keys" in told
+    assert "whisper-serve keys new" in told
+
+
 # The command itself
 
 

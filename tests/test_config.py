@@ -60,8 +60,11 @@ def settings_of(model: BaseModel, section: str = "") -> Iterator[tuple[str, Fiel
 
 def test_the_shipped_file_says_what_holds_without_it() -> None:
     shipped = load_config(SHIPPED, {})
-    default = load_config(None, {"WHISPER_SERVE__MODEL__SIZE": "base"})
+    # But that it serves everybody, on this machine alone.
+    default = load_config(None, {"WHISPER_SERVE__AUTH__OPEN": "true"})
     assert shipped == default
+    assert shipped.server.host == "127.0.0.1"
+    assert not Config().auth.open
 
 
 def test_the_shipped_file_lists_every_setting() -> None:
@@ -174,6 +177,11 @@ IMPOSSIBLE = [
     ("logging.format", "{message}", "format string of Python's logging module"),
     ("logging.format", "%(message)s %(nowhere)s", "not found in record: 'nowhere'"),
     ("logging.format", "%(message)d", "a real number is required"),
+    ("logging.rotate", "hourly", "'size' or 'daily'"),
+    ("logging.max_bytes", 1000, "greater than or equal to 1024"),
+    ("tracing.otlp_endpoint", "localhost:4318", "should match pattern"),
+    ("tracing.otlp_endpoint", "http://host/?key=1", "should match pattern"),
+    ("tracing.sample_ratio", 1.5, "less than or equal to 1"),
 ]
 
 
@@ -263,7 +271,10 @@ def test_a_section_is_an_object(write: Write, value: object) -> None:
 
 def test_an_unknown_key_is_named_with_those_that_are_known(write: Write) -> None:
     error = refused(write({"server": {"prot": 8000}}))
-    known = "host, port, dedicated_cpu, num_cpus, ray_address"
+    known = (
+        "host, port, dedicated_cpu, num_cpus, ray_address, tls_cert, tls_key, drain_timeout_s, "
+        "allowed_origins"
+    )
     assert str(error).endswith(f"server.prot: 8000 is not allowed: unknown key; known: {known}")
 
 
@@ -306,6 +317,8 @@ def test_every_fault_is_told_at_once(write: Write) -> None:
         ("logging.file", None),
         ("logging.format", "json"),
         ("logging.format", "%(asctime)s %(levelno)d %(process)d [%(request_id)s] %(message)s"),
+        ("logging.format", "%(session_id)s %(caller)s %(trace_id)s %(span_id)s %(message)s"),
+        ("tracing.otlp_endpoint", "https://collector:4318/otlp"),
         ("vad.padding_s", 1),
     ],
 )
@@ -481,6 +494,85 @@ def test_a_known_name_stays_a_name_beside_a_folder_of_that_name(
 ) -> None:
     (tmp_path / "base").mkdir()
     assert load_config(write({"model": {"size": "base"}}), {}).model.size == "base"
+
+
+# Keys
+
+ENTRY = {"name": "radio", "sha256": "ab" * 32, "scopes": ["stream"], "max_streams": 2}
+
+
+def test_keys_come_from_the_environment_too() -> None:
+    keys = json.dumps([ENTRY, {"name": "press", "sha256": "cd" * 32}])
+    config = with_environment(AUTH__KEYS=keys, AUTH__OPEN="false")
+    radio, press = config.auth.keys
+    assert (radio.name, radio.scopes, radio.max_streams) == ("radio", ("stream",), 2)
+    assert press.scopes == ("transcribe", "stream", "jobs")
+    assert press.requests_per_minute is press.max_streams is press.daily_audio_s is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "key", "told"),
+    [
+        ({"scopes": ["all"]}, "auth.keys.0.scopes.0", "'transcribe', 'stream', 'jobs' or 'admin'"),
+        ({"scopes": []}, "auth.keys.0.scopes", "opens nothing"),
+        ({"max_streams": "2"}, "auth.keys.0.max_streams", "integer"),
+        ({"daily_audio_s": 0}, "auth.keys.0.daily_audio_s", "greater than 0"),
+        ({"secret": "x"}, "auth.keys.0.secret", "known: name, sha256, scopes"),
+        ({"name": "nobody"}, "auth.keys.0.name", "without a key"),
+    ],
+)
+def test_what_is_wrong_in_an_entry_is_named(
+    write: Write, entry: dict[str, Any], key: str, told: str
+) -> None:
+    problem = the_problem(refused(write({"auth": {"keys": [{**ENTRY, **entry}]}})))
+    assert problem.key == key
+    assert told in problem.reason
+
+
+def test_an_open_service_has_no_keys(write: Write) -> None:
+    for keys in ({"keys": [ENTRY]}, {"keys_file": "keys.json"}):
+        problem = the_problem(refused(write({"auth": {"open": True, **keys}})))
+        assert problem.key == "auth.open"
+
+
+def test_two_entries_of_one_key_are_refused(write: Write) -> None:
+    again = {**ENTRY, "name": "again"}
+    problem = the_problem(refused(write({"auth": {"keys": [ENTRY, again]}})))
+    assert problem.key == "auth.keys"
+    assert "radio, again" in problem.reason
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [{"signing_key": "hunter2"}, {"keys": [{"name": "radio", "sha256": "hunter2"}]}],
+    ids=lambda auth: next(iter(auth)),
+)
+def test_a_secret_that_is_wrong_is_not_repeated(write: Write, auth: dict[str, Any]) -> None:
+    assert "hunter2" not in str(refused(write({"auth": auth})))
+
+
+def test_a_secret_is_not_shown_by_accident() -> None:
+    config = with_environment(AUTH__SIGNING_KEY="1" * 40)
+    assert config.auth.signing_key is not None
+    assert config.auth.signing_key.get_secret_value() == "1" * 40
+    assert "1" * 40 not in repr(config)
+
+
+def test_the_file_of_keys_lies_beside_the_configuration(write: Write, tmp_path: Path) -> None:
+    config = load_config(write({"auth": {"keys_file": "secret/keys.json"}}), {})
+    assert config.auth.keys_file == tmp_path / "secret/keys.json"
+
+
+@pytest.mark.parametrize("origin", ["*", "https://app.example", "http://[::1]:3000"])
+def test_an_origin_is_as_browsers_write_it(write: Write, origin: str) -> None:
+    config = load_config(write({"server": {"allowed_origins": [origin]}}), {})
+    assert config.server.allowed_origins == (origin,)
+
+
+@pytest.mark.parametrize("origin", ["app.example", "https://app.example/", "https://*.example", ""])
+def test_what_is_no_origin_is_refused(write: Write, origin: str) -> None:
+    problem = the_problem(refused(write({"server": {"allowed_origins": [origin]}})))
+    assert problem.key == "server.allowed_origins"
 
 
 # What it is

@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 
 from whisper_serve import errors
+from whisper_serve.api.job_schemas import JobOut
 from whisper_serve.api.schemas import TranscribeParameters
 from whisper_serve.config import Config
 from whisper_serve.errors import (
@@ -74,6 +75,11 @@ def test_every_setting_of_a_stream_is_documented_with_its_default(key: str) -> N
     assert any(f"`{default}`" in line for line in lines_about("protocol.md", key)), key
 
 
+@pytest.mark.parametrize("field", JobOut.model_fields)
+def test_every_field_of_a_job_is_documented(field: str) -> None:
+    assert any(f'"{field}":' in line for line in (DOCS / "jobs.md").read_text().splitlines())
+
+
 # The native protocol does not send these.
 OF_DIALECTS_ONLY = {("partial", "words")}
 
@@ -91,4 +97,5 @@ def test_every_message_of_a_stream_is_documented(message: type[ServerMessage]) -
 
 @pytest.mark.parametrize("code", [*CODES, "not_found", "method_not_allowed"])
 def test_every_error_that_a_client_gets_is_documented(code: str) -> None:
-    assert lines_about("rest.md", code) or lines_about("protocol.md", code)
+    pages = ("rest.md", "protocol.md", "jobs.md")
+    assert any(lines_about(page, code) for page in pages)

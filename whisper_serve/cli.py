@@ -33,9 +33,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands)
     _add_models(commands)
+    _add_keys(commands)
     _add_sample(commands)
     _add_transcribe(commands)
     _add_stream(commands)
+    _add_jobs(commands)
     return parser
 
 
@@ -63,6 +65,32 @@ def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     verify.set_defaults(run=_verify_models)
     for action in (listing, pull, verify):
         _add_config(action)
+
+
+def _add_keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    keys = commands.add_parser("keys", help="make, list and revoke keys of the service")
+    actions = keys.add_subparsers(required=True, metavar="ACTION")
+    new = actions.add_parser("new", help="make a key and print it, once")
+    new.add_argument("name", metavar="NAME", help="whose key it is")
+    new.add_argument(
+        "--scopes",
+        nargs="+",
+        metavar="SCOPE",
+        help="of transcribe, stream, jobs and admin (default: all but admin)",
+    )
+    new.add_argument("--requests-per-minute", type=int, metavar="N")
+    new.add_argument("--max-streams", type=int, metavar="N", help="live streams at once")
+    new.add_argument("--daily-audio-s", type=float, metavar="SECONDS", help="of a UTC day")
+    listing = actions.add_parser("list", help="whose keys there are")
+    revoke = actions.add_parser("revoke", help="take the keys of a name out of the file of keys")
+    revoke.add_argument("name", metavar="NAME")
+    revoke.add_argument("--sha256", metavar="START", help="only the one that `list` shows so")
+    for action, run in ((new, _new_key), (listing, _list_keys), (revoke, _revoke_key)):
+        action.add_argument(
+            "--file", type=Path, metavar="PATH", help="file of keys (default: auth.keys_file)"
+        )
+        _add_config(action)
+        action.set_defaults(run=run)
 
 
 def _add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -117,11 +145,83 @@ def _add_stream(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command.set_defaults(run=_stream)
 
 
-def _add_client(parser: argparse.ArgumentParser) -> None:
+def _add_jobs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    jobs = commands.add_parser("jobs", help="jobs of a running service: files transcribed later")
+    actions = jobs.add_subparsers(required=True, metavar="ACTION")
+    _add_submit(actions)
+    listing = actions.add_parser("list", help="your jobs, the newest first")
+    listing.add_argument(
+        "--status", choices=["queued", "running", "succeeded", "failed", "cancelled"]
+    )
+    result = actions.add_parser("result", help="what a job found")
+    result.add_argument("id", metavar="ID")
+    changes = {
+        "status": "how jobs are",
+        "cancel": "give jobs up",
+        "delete": "forget jobs, with their audio and results",
+        "redrive": "queue jobs that failed again",
+    }
+    parsers = {name: actions.add_parser(name, help=does) for name, does in changes.items()}
+    for parser in parsers.values():
+        parser.add_argument("ids", metavar="ID", nargs="+")
+    for name, parser in {**parsers, "list": listing, "result": result}.items():
+        _add_service(parser)
+        _add_format(parser, ("srt", "vtt") if name == "result" else ())
+        parser.set_defaults(run=_jobs, action=name)
+    backup = actions.add_parser("backup", help="copy the database, while the service goes on")
+    backup.add_argument("path", metavar="PATH", type=Path, help="the copy, which is made new")
+    _add_config(backup)
+    backup.set_defaults(run=_back_up_jobs)
+
+
+def _add_submit(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    submit = actions.add_parser("submit", help="hand recordings in; their ids are printed")
+    submit.add_argument(
+        "files", metavar="FILE", nargs="+", help="a recording, or the https URL of one"
+    )
+    submit.add_argument("--wait", action="store_true", help="for the texts, and print these")
+    submit.add_argument("--webhook-url", metavar="URL", help="what is told when a job is over")
+    submit.add_argument(
+        "--output-dir", type=Path, metavar="DIR", help="with --wait: one file for each FILE there"
+    )
+    submit.add_argument(
+        "--word-timestamps", action="store_true", help="word times, for --format json"
+    )
+    _add_client(submit)
+    submit.set_defaults(run=_jobs, action="submit")
+
+
+def _add_service(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url", default="http://127.0.0.1:8000", help="the service (default: %(default)s)"
     )
-    parser.add_argument("--format", choices=["text", "json", "srt", "vtt"], default="text")
+    parser.add_argument(
+        "--api-key-file",
+        type=Path,
+        metavar="PATH",
+        help="file with the key to show (default: the variable WHISPER_SERVE_API_KEY)",
+    )
+    parser.add_argument("--api-key", type=_no_key, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--ca-file",
+        type=Path,
+        metavar="PATH",
+        help="certificates to trust instead of the system's, for https",
+    )
+
+
+def _no_key(_key: str) -> str:
+    listed = "everybody can read it in the list of processes"
+    raise argparse.ArgumentTypeError(f"{listed}; use --api-key-file or WHISPER_SERVE_API_KEY")
+
+
+def _add_format(parser: argparse.ArgumentParser, subtitles: Sequence[str]) -> None:
+    parser.add_argument("--format", choices=["text", "json", *subtitles], default="text")
+
+
+def _add_client(parser: argparse.ArgumentParser) -> None:
+    _add_service(parser)
+    _add_format(parser, ("srt", "vtt"))
     parser.add_argument("--model", metavar="NAME", help="one that is served (default: the first)")
     parser.add_argument("--language", help="code or English name (default: detect it)")
     parser.add_argument("--task", choices=["transcribe", "translate"], default="transcribe")
@@ -176,6 +276,24 @@ def _verify_models(options: argparse.Namespace) -> int:
     return 0 if all(result.ok for result in results) else 1
 
 
+def _new_key(options: argparse.Namespace) -> int:
+    from whisper_serve.keys.cli import new  # noqa: PLC0415
+
+    return new(options)
+
+
+def _list_keys(options: argparse.Namespace) -> int:
+    from whisper_serve.keys.cli import show  # noqa: PLC0415
+
+    return show(options)
+
+
+def _revoke_key(options: argparse.Namespace) -> int:
+    from whisper_serve.keys.cli import revoke  # noqa: PLC0415
+
+    return revoke(options)
+
+
 def _fetch_sample(options: argparse.Namespace) -> int:
     from whisper_serve.sample import fetch_sample  # noqa: PLC0415
 
@@ -194,6 +312,29 @@ def _stream(options: argparse.Namespace) -> int:
     from whisper_serve.client.cli import stream  # noqa: PLC0415
 
     return stream(options)
+
+
+def _jobs(options: argparse.Namespace) -> int:
+    from whisper_serve.client import jobs_cli  # noqa: PLC0415
+
+    actions = {
+        "submit": jobs_cli.submit,
+        "list": jobs_cli.show_all,
+        "status": jobs_cli.show,
+        "result": jobs_cli.result,
+        "cancel": jobs_cli.cancel,
+        "delete": jobs_cli.delete,
+        "redrive": jobs_cli.redrive,
+    }
+    return actions[options.action](options)
+
+
+def _back_up_jobs(options: argparse.Namespace) -> int:
+    from whisper_serve.jobs.backup import back_up  # noqa: PLC0415
+
+    size = back_up(load_config(options.config, os.environ).jobs.database, options.path)
+    print(f"{options.path} ({size / 2**20:.1f} MiB)")  # noqa: T201
+    return 0
 
 
 def _model_config(options: argparse.Namespace) -> ModelConfig:

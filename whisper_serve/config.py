@@ -6,7 +6,10 @@ a test holds the two together.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import logging
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +18,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SecretStr,
     field_validator,
     model_validator,
 )
@@ -27,6 +31,14 @@ ComputeType = Literal["auto", "float32", "float16", "bfloat16", "int8", "int8_fl
 Device = Literal["auto", "cpu", "cuda"]
 Source = Literal["model_dir", "official", "registry"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+LogCategory = Literal["access", "error", "performance", "audit"]
+# What a format string may say of a line beside the attributes that Python gives it.
+LINE_CONTEXT = ("request_id", "session_id", "caller", "trace_id", "span_id")
+KeyScope = Literal["transcribe", "stream", "jobs", "admin"]
+# As browsers write one. Source: RFC 6454, section 6.2.
+ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]+")
+# Whom callers without a key are told from.
+NOT_NAMES = ("anyone", "nobody")
 
 
 class Section(BaseModel):
@@ -50,6 +62,41 @@ class ServerConfig(Section):
         description="Ray cluster to join, as `ray.init(address=...)` takes it; "
         "null starts Ray on this machine.",
     )
+    tls_cert: Path | None = Field(
+        None,
+        description="PEM file with the certificate and those that it rests on, relative to the "
+        "config file; with it the service speaks HTTPS and WSS only.",
+    )
+    tls_key: Path | None = Field(
+        None, description="PEM file with the key of `tls_cert`, not encrypted."
+    )
+    drain_timeout_s: float = Field(
+        30.0,
+        ge=0,
+        description="How long what is under way may go on once the service is told to stop; then "
+        "streams are settled and closed, 1001, and requests get 503.",
+    )
+    allowed_origins: tuple[str, ...] = Field(
+        (),
+        description="Other web pages' origins, such as `https://app.example.org`, from which "
+        "browsers may use the service; `*` is any.",
+    )
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [origin for origin in origins if origin != "*" and not ORIGIN.fullmatch(origin)]
+        if wrong:
+            shown = ", ".join(map(repr, wrong))
+            raise ValueError(f"no origin is like {shown}: scheme, host and port, nothing behind")
+        return origins
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> ServerConfig:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            missing, other = ("tls_cert", "tls_key") if self.tls_key else ("tls_key", "tls_cert")
+            raise ValueError(f"{missing}: it is needed when {other} is set")
+        return self
 
 
 class ModelConfig(Section):
@@ -145,6 +192,12 @@ class DeploymentConfig(Section):
     health_check_period_s: float = Field(
         5.0, gt=0, description="How often Ray Serve looks after a replica."
     )
+    max_replica_memory_gib: float | None = Field(
+        None,
+        gt=0,
+        description="Resident memory of one replica's process, of any kind; Ray Serve replaces a "
+        "replica that has more. null: as much as there is. See `docs/reliability.md`.",
+    )
 
     @field_validator("gpu_per_replica")
     @classmethod
@@ -218,6 +271,13 @@ class StreamingConfig(Section):
         description="A stream whose answers take longer, because the engines have much to do, "
         "reaches back less and is decoded greedily until they come in time; null: never.",
     )
+    max_answer_s: float | None = Field(
+        2.0,
+        gt=0,
+        description="New streams are refused with 503 while more than a twentieth of the answers "
+        "to final windows take longer, so that streams that were admitted keep their delay; null: "
+        "never.",
+    )
     window_timeout_s: float = Field(
         30.0, gt=0, description="Longest time for one window, waiting included."
     )
@@ -243,14 +303,31 @@ class LimitsConfig(Section):
     max_upload_bytes: int = Field(
         200 * 2**20, ge=1, description="Largest request body; more is refused with 413."
     )
+    upload_timeout_s: float = Field(
+        1800.0,
+        gt=0,
+        description="Longest time for a request's body to come; then it is refused with 408, as is "
+        "one of which less than 1 KiB a second comes.",
+    )
     max_audio_s: float = Field(
         2 * 3600.0, gt=0, description="Longest recording; more is refused with 413."
+    )
+    decode_timeout_s: float = Field(
+        120.0,
+        gt=0,
+        description="Longest time for unpacking a file; one that takes longer is refused with 413.",
     )
     request_timeout_s: float = Field(
         3600.0, gt=0, description="Longest time for one request; then it fails with 504."
     )
     window_timeout_s: float = Field(
         120.0, gt=0, description="Longest time for one window in an engine, waiting included."
+    )
+    max_waiting_audio_s: float | None = Field(
+        1800.0,
+        gt=0,
+        description="Audio that may wait in an engine; while more does, files are refused with "
+        "503 before they are read. null: only the length of its queue counts.",
     )
     max_windows_per_file: int = Field(
         4, ge=1, description="Windows of one file that are decoded at once without context."
@@ -290,6 +367,72 @@ class DeepgramConfig(Section):
     )
 
 
+class JobsConfig(Section):
+    database: str | None = Field(
+        "whisper_jobs.sqlite3",
+        min_length=1,
+        description="Where jobs, their audio and their results are kept: an SQLite file, relative "
+        "to the config file, or `postgresql://...`, which several machines can share; null: "
+        "there are no jobs.",
+    )
+    runners: int = Field(1, ge=1, description="Processes that work on jobs.")
+    at_once: int = Field(2, ge=1, description="Jobs that one of them works on at once.")
+    max_queued: int = Field(1000, ge=1, description="Jobs that may wait; more get 503.")
+    max_stored_bytes: int = Field(
+        20 * 2**30,
+        ge=1,
+        description="Audio that may be kept for jobs, all together; beyond it uploads get 503.",
+    )
+    max_attempts: int = Field(
+        3, ge=1, description="How often a job is begun before it counts as failed."
+    )
+    lease_s: float = Field(
+        30.0,
+        ge=1.0,
+        description="How long after the last sign of life of its process a job is begun anew.",
+    )
+    keep_results_s: float = Field(
+        7 * 86400.0, gt=0, description="How long a job is kept after its end, with its result."
+    )
+    url_hosts: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (),
+        description="Hosts from which audio may be fetched by its URL, as `media.example.com` or "
+        "`*.example.com`; `*` is any. Only public addresses are ever asked.",
+    )
+    webhook_hosts: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description="Hosts to which webhooks may be sent, in the same way; none: no webhooks."
+    )
+    webhook_secret: SecretStr | None = Field(
+        None,
+        description="What webhooks are signed with: `whsec_` and 24 to 64 bytes as base64. "
+        "Needed when there are `webhook_hosts`.",
+    )
+    webhook_attempts: int = Field(
+        8, ge=1, description="How often a webhook is sent until somebody takes it."
+    )
+
+    @field_validator("database")
+    @classmethod
+    def _known_database(cls, database: str | None) -> str | None:
+        scheme, is_url, _ = (database or "").partition("://")
+        if is_url and scheme not in {"postgresql", "postgres"}:
+            raise ValueError(f"{scheme} is not known: give the path of a file or postgresql://...")
+        return database
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _can_sign(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and not is_webhook_secret(secret.get_secret_value()):
+            raise ValueError("it must be `whsec_` and 24 to 64 bytes as base64")
+        return secret
+
+    @model_validator(mode="after")
+    def _signs_webhooks(self) -> JobsConfig:
+        if self.webhook_hosts and self.webhook_secret is None:
+            raise ValueError("webhook_secret: webhooks have to be signed with something")
+        return self
+
+
 class LoggingConfig(Section):
     level: LogLevel = Field("INFO", description="Least severe level that is logged.")
     format: str = Field(
@@ -301,6 +444,26 @@ class LoggingConfig(Section):
         description="Log file, relative to the config file; null logs to the console only. "
         "Each process writes its own, with its name before the suffix.",
     )
+    categories: tuple[LogCategory, ...] = Field(
+        ("access", "error", "performance", "audit"),
+        description="Kinds of lines with a file of their own beside it; the others are in the "
+        "log file. `error` has the errors of all kinds once more.",
+    )
+    rotate: Literal["size", "daily"] = Field(
+        "size", description="A file is put aside at `max_bytes`, or at midnight UTC."
+    )
+    max_bytes: int = Field(
+        10 * 2**20, ge=1024, description="How large a file gets with `size` before it is put aside."
+    )
+    kept_files: int = Field(
+        5,
+        ge=1,
+        description="Files that are kept when they were put aside, and files of a kind that are "
+        "kept of processes that have ended.",
+    )
+    transcripts: bool = Field(
+        False, description="Whether the performance log may hold what was heard."
+    )
 
     @field_validator("format")
     @classmethod
@@ -308,13 +471,107 @@ class LoggingConfig(Section):
         if style in {"text", "json"}:
             return style
         record = logging.LogRecord("whisper_serve", logging.INFO, "", 0, "", (), None)
-        record.request_id = "-"
+        vars(record).update(dict.fromkeys(LINE_CONTEXT, "-"))
         try:
             logging.Formatter(style).format(record)
         except (ValueError, TypeError) as exc:
             allowed = "`text`, `json` or a format string of Python's logging module"
             raise ValueError(f"it must be {allowed}: {exc}") from exc
         return style
+
+
+class TracingConfig(Section):
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/?#]+[^\s?#]*$",
+        description="Where OpenTelemetry's collector takes traces, over HTTP, such as "
+        "`http://127.0.0.1:4318`; null: there are no traces.",
+    )
+    sample_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Part of the requests that are traced, unless the client has decided it.",
+    )
+    service_name: str = Field(
+        "whisper_serve", min_length=1, description="What the service is called in traces."
+    )
+
+
+class MetricsConfig(Section):
+    ray: bool = Field(
+        True,
+        description="Whether Ray's own exporter tells the metrics of `/metrics` too, with `ray_` "
+        "before their names. It asks nobody for a key; no metric names a caller.",
+    )
+
+
+class KeyConfig(Section):
+    """One key, and what its holder may do. Two keys with one name are one caller, so that a
+    key can be replaced by another while both hold."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    scopes: tuple[KeyScope, ...] = ("transcribe", "stream", "jobs")
+    requests_per_minute: int | None = Field(None, ge=1)
+    max_streams: int | None = Field(None, ge=1)
+    daily_audio_s: float | None = Field(None, gt=0)
+
+    @field_validator("name")
+    @classmethod
+    def _is_nobody_else(cls, name: str) -> str:
+        if name in NOT_NAMES:
+            raise ValueError("it stands for callers without a key")
+        return name
+
+    @field_validator("scopes")
+    @classmethod
+    def _opens_something(cls, scopes: tuple[KeyScope, ...]) -> tuple[KeyScope, ...]:
+        if not scopes:
+            raise ValueError("a key without any opens nothing")
+        return scopes
+
+
+class AuthConfig(Section):
+    open: bool = Field(
+        False,
+        description="Serve everybody without a key. For this machine, or behind something that "
+        "asks for keys itself.",
+    )
+    keys: tuple[KeyConfig, ...] = Field(
+        (),
+        description="Keys by the sha256 of each, as `whisper-serve keys new` prints them.",
+    )
+    keys_file: Path | None = Field(
+        None,
+        description="JSON file with further keys, such as a mounted secret; relative to the "
+        "config file, and read again when it changes.",
+    )
+    token_lifetime_s: int = Field(
+        600,
+        ge=10,
+        le=86_400,
+        description="How long a token of `POST /v1/tokens` holds, at most and by default.",
+    )
+    signing_key: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="Signs tokens and ephemeral keys; null: a new one at each start, so that "
+        "they end with the service.",
+    )
+    wrong_keys_per_minute: int = Field(
+        20, ge=1, description="Wrong keys from one address that get 401; further ones get 429."
+    )
+
+    @model_validator(mode="after")
+    def _open_or_closed(self) -> AuthConfig:
+        if self.open and (self.keys or self.keys_file):
+            raise ValueError("open: nobody would need one of the keys; make it false")
+        digests = Counter(key.sha256 for key in self.keys)
+        twice = [key.name for key in self.keys if digests[key.sha256] > 1]
+        if twice:
+            raise ValueError(f"keys: one key has several entries: {', '.join(twice)}")
+        return self
 
 
 class Config(Section):
@@ -334,7 +591,11 @@ class Config(Section):
     limits: LimitsConfig = LimitsConfig()
     openai: OpenAIConfig = OpenAIConfig()
     deepgram: DeepgramConfig = DeepgramConfig()
+    jobs: JobsConfig = JobsConfig()
+    auth: AuthConfig = AuthConfig()
     logging: LoggingConfig = LoggingConfig()
+    tracing: TracingConfig = TracingConfig()
+    metrics: MetricsConfig = MetricsConfig()
 
     @model_validator(mode="after")
     def _models_differ(self) -> Config:
@@ -345,6 +606,16 @@ class Config(Section):
             shown = ", ".join(map(repr, twice))
             raise ValueError(f"models: with `model.size` more than one is called {shown}")
         return self
+
+
+def is_webhook_secret(secret: str) -> bool:
+    """Whether it is a secret as the Standard Webhooks specification has it."""
+    prefix, _, encoded = secret.partition("_")
+    try:
+        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return prefix == "whsec" and 24 <= len(key) <= 64
 
 
 def model_names(listing: str) -> tuple[str, ...]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from whisper_serve.config import Config, Section
 from whisper_serve.engines.catalog import known_model
@@ -21,7 +21,9 @@ ENV_PREFIX = "WHISPER_SERVE__"
 ENV_SHORT = {"WHISPER_MODEL_SIZE": ("model", "size"), "WHISPER_PORT": ("server", "port")}
 
 # Settings of these types take any text, so that `8000` or `true` is text there too.
-TEXT_TYPES: tuple[object, ...] = (str, str | None, Path, Path | None)
+TEXT_TYPES: tuple[object, ...] = (str, str | None, Path, Path | None, SecretStr | None)
+# Their values are never told, not even in errors: what stands in one by mistake may be a secret.
+SECRETS = {"database", "webhook_secret", "signing_key", "sha256"}
 
 
 def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
@@ -30,7 +32,8 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
     Without a path, `config.json` of the working directory is read if there is one, and else
     the defaults hold. Relative paths are made absolute against the file's folder (against
     the working directory without a file); `model.size` and `models` are, when they are no known
-    models and there is something at that path. Raises `ConfigError`.
+    models and there is something at that path, and `jobs.database` unless it is a URL.
+    Raises `ConfigError`.
     """
     if path is None and DEFAULT_PATH.exists():
         path = DEFAULT_PATH
@@ -41,12 +44,16 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
         origin += " and environment"
     for keys, text in overrides:
         _set(values, keys, text, origin)
+    return _anchored(checked(values, origin), path.resolve().parent if path else Path.cwd())
+
+
+def checked(values: Mapping[str, Any], origin: str) -> Config:
+    """The configuration that `values` of JSON are. Raises `ConfigError`."""
     try:
         # Strict, so that `true` is no number and "no" is no boolean.
-        config = Config.model_validate_json(json.dumps(values), strict=True)
+        return Config.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as exc:
         raise ConfigError(origin, _problems(exc.errors())) from exc
-    return _anchored(config, path.resolve().parent if path else Path.cwd())
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -104,7 +111,8 @@ def _type_of(keys: Sequence[str]) -> object:
     model: object = Config
     for key in keys:
         fields = model.model_fields if isinstance(model, type(BaseModel)) else {}
-        model = fields[key].annotation if key in fields else None
+        item = get_args(model)[0] if get_origin(model) is tuple and key.isdigit() else None
+        model = fields[key].annotation if key in fields else item
     return model
 
 
@@ -122,7 +130,7 @@ def _problems(errors: Iterable[Mapping[str, Any]]) -> list[ConfigProblem]:
 def _problem(error: Mapping[str, Any]) -> ConfigProblem:
     # Section, key and place in a list; for a union pydantic adds which member it tried.
     place = error["loc"]
-    keys = [str(part) for index, part in enumerate(place) if index < 2 or isinstance(part, int)]
+    keys = [str(part) for index, part in enumerate(place) if _is_key(place, index)]
     value, reason = error["input"], error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         reason = f"unknown key; known: {_known(keys[:-1])}"
@@ -130,7 +138,14 @@ def _problem(error: Mapping[str, Any]) -> ConfigProblem:
         key, _, reason = reason.partition(": ")  # raised by a section about one of its keys
         value = value.get(key)
         keys.append(key)
+    if SECRETS & set(keys):
+        value = None  # what is printed may be read by anybody
     return ConfigProblem(".".join(keys), value, reason)
+
+
+def _is_key(place: Sequence[int | str], index: int) -> bool:
+    is_field = index < 2 or isinstance(place[index - 1], int)
+    return is_field or isinstance(place[index], int)
 
 
 def _known(section: Sequence[str]) -> str:
@@ -146,12 +161,18 @@ def _anchored(config: Config, base: Path) -> Config:
     size = _anchored_model(config.model.size, base)
     sections["model"] = sections["model"].model_copy(update={"size": size})
     models = tuple(_anchored_model(listing, base) for listing in config.models)
+    database = _anchored_database(config.jobs.database, base)
+    sections["jobs"] = sections["jobs"].model_copy(update={"database": database})
     return config.model_copy(update={**sections, "models": models})
 
 
 def _anchored_section(section: Section, base: Path) -> Section:
     paths = {name: base / value for name, value in section if isinstance(value, Path)}
     return section.model_copy(update=paths)
+
+
+def _anchored_database(database: str | None, base: Path) -> str | None:
+    return database if database is None or "://" in database else str(base / database)
 
 
 def _anchored_model(listing: str, base: Path) -> str:

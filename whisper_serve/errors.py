@@ -12,20 +12,37 @@ WhisperServeError
 │   ├── InvalidMessage
 │   ├── UnsupportedFormat
 │   ├── UnreadableAudio
-│   └── EmptyAudio
+│   ├── EmptyAudio
+│   ├── UrlNotAllowed
+│   └── UrlRefused
 ├── TooLarge                  413
 │   ├── UploadTooLarge
 │   ├── AudioTooLong
+│   ├── AudioTooCostly
 │   └── FrameTooBig
 ├── InvalidKey                401
+├── ScopeMissing              403
+├── OriginNotAllowed          403
 ├── ModelNotFound             404
+├── JobsDisabled              404
+├── JobNotFound               404
+├── JobConflict               409
+│   └── JobNotFinished
+├── IdempotencyMismatch       422
+├── UploadTooSlow             408
 ├── UnsupportedMediaType      415
 ├── ClientGone                499, written to the log only
 ├── ClientTooFast             closes a stream with 4429
 ├── StreamIdle                closes a stream with 4408
 ├── TooManyStreams            429 with Retry-After
+├── RateLimited               429 with Retry-After
+├── QuotaExceeded             429 with Retry-After
 ├── Overloaded                503 with Retry-After
+├── Draining                  503 with Retry-After; closes a stream with 1001
 ├── EngineUnavailable         503 with Retry-After
+├── StorageUnavailable        503 with Retry-After
+├── UrlUnreachable            502, of jobs only
+├── JobAbandoned              of jobs only, whose process died each time
 ├── DeadlineExceeded          504
 ├── Superseded                of a live partial only, whose session asked for a newer one
 ├── EngineFailed              500
@@ -33,6 +50,8 @@ WhisperServeError
     ├── ServerRefused
     ├── UnexpectedAnswer
     ├── ConnectionLost
+    ├── JobNotOver
+    ├── WebhookNotVerified
     └── MicrophoneUnavailable
 
 An exception carries facts as attributes and makes its sentence in `__str__`. Each class names
@@ -200,6 +219,25 @@ class EmptyAudio(InvalidRequest):
     code = "empty_audio"
 
 
+class UrlNotAllowed(InvalidRequest):
+    """The configuration does not allow this service to ask `host`."""
+
+    code = "url_not_allowed"
+
+    def __init__(self, host: str, reason: str) -> None:
+        WhisperServeError.__init__(self, host, reason)
+        self.host, self.reason = host, reason
+
+    def __str__(self) -> str:
+        return f"{self.host or 'the URL'}: {self.reason}"
+
+
+class UrlRefused(InvalidRequest):
+    """What is behind a URL cannot be had, however often it is asked for."""
+
+    code = "url_refused"
+
+
 class TooLarge(WhisperServeError):
     """More was sent than the limits allow."""
 
@@ -234,6 +272,19 @@ class AudioTooLong(TooLarge):
         return f"the recording is longer than the limit of {self.limit_s:g} seconds"
 
 
+class AudioTooCostly(TooLarge):
+    """A file takes more than `allowed` to decode: so much time, or so much memory."""
+
+    code = "audio_too_costly"
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(allowed)
+        self.allowed = allowed
+
+    def __str__(self) -> str:
+        return f"the file takes more than {self.allowed} to decode"
+
+
 class FrameTooBig(TooLarge):
     """A frame of a stream has more than `limit_bytes`."""
 
@@ -262,6 +313,36 @@ class InvalidKey(WhisperServeError):
         return self.reason
 
 
+class ScopeMissing(WhisperServeError):
+    """The key that a client showed is not for `scope`."""
+
+    code = "scope_missing"
+    http_status = 403
+    ws_close_code = 1008
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(scope)
+        self.scope = scope
+
+    def __str__(self) -> str:
+        return f"this key has not the scope {self.scope!r}, which is needed here"
+
+
+class OriginNotAllowed(WhisperServeError):
+    """A page of `origin` opened a stream, and `server.allowed_origins` does not know it."""
+
+    code = "origin_not_allowed"
+    http_status = 403
+    ws_close_code = 1008
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(origin)
+        self.origin = origin
+
+    def __str__(self) -> str:
+        return f"pages of {self.origin!r} may not use this service"
+
+
 class ModelNotFound(WhisperServeError):
     """No model is served under `name`; nothing is fetched for a request."""
 
@@ -275,6 +356,86 @@ class ModelNotFound(WhisperServeError):
 
     def __str__(self) -> str:
         return f"the model {self.name!r} is not served here; served: {', '.join(self.served)}"
+
+
+class JobsDisabled(WhisperServeError):
+    """This service keeps no jobs, since it has no database for them."""
+
+    code = "jobs_disabled"
+    http_status = 404
+
+    def __str__(self) -> str:
+        return "there are no jobs here: no database is configured for them (jobs.database)"
+
+
+class JobNotFound(WhisperServeError):
+    """There is no job of that id, or it is not the caller's, or it was deleted."""
+
+    code = "job_not_found"
+    http_status = 404
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
+
+    def __str__(self) -> str:
+        return f"there is no job {self.job_id!r}"
+
+
+class JobConflict(WhisperServeError):
+    """What was asked of a job is not possible while it is as it is."""
+
+    code = "job_conflict"
+    http_status = 409
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class JobNotFinished(JobConflict):
+    """The job has no result yet; `status` is queued or running."""
+
+    code = "job_not_finished"
+
+    def __init__(self, status: str) -> None:
+        WhisperServeError.__init__(self, status)
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"the job is not finished, it is {self.status}"
+
+
+class IdempotencyMismatch(WhisperServeError):
+    """An `Idempotency-Key` came again with something else than the first time."""
+
+    code = "idempotency_mismatch"
+    http_status = 422
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"the Idempotency-Key {self.key!r} was used for another job"
+
+
+class UploadTooSlow(WhisperServeError):
+    """The request's body did not come in time: not within `timeout_s`, or hardly at all."""
+
+    code = "upload_too_slow"
+    http_status = 408
+    ws_close_code = 1008
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(timeout_s)
+        self.timeout_s = timeout_s
+
+    def __str__(self) -> str:
+        return f"the upload was too slow: it was not there within {self.timeout_s:g} seconds"
 
 
 class UnsupportedMediaType(WhisperServeError):
@@ -354,6 +515,36 @@ class TooManyStreams(WhisperServeError):
         return f"no more than {self.limit} streams at once are allowed for one client"
 
 
+class RateLimited(WhisperServeError):
+    """A client asked more often than it may; `reason` says what is counted."""
+
+    code = "rate_limited"
+    http_status = 429
+    ws_close_code = 1013
+
+    def __init__(self, reason: str, retry_after_s: float) -> None:
+        super().__init__(reason, retry_after_s)
+        self.reason, self.retry_after_s = reason, retry_after_s
+
+    def __str__(self) -> str:
+        return f"{self.reason}; try again in {self.retry_after_s:.0f} s"
+
+
+class QuotaExceeded(WhisperServeError):
+    """A key's `limit_s` seconds of audio a day do not suffice; the day ends in `retry_after_s`."""
+
+    code = "quota_exceeded"
+    http_status = 429
+    ws_close_code = 1008
+
+    def __init__(self, limit_s: float, retry_after_s: float) -> None:
+        super().__init__(limit_s, retry_after_s)
+        self.limit_s, self.retry_after_s = limit_s, retry_after_s
+
+    def __str__(self) -> str:
+        return f"this is more than what is left today of {self.limit_s:g} seconds of audio"
+
+
 class Overloaded(WhisperServeError):
     """There is no room for more work; try again after `retry_after_s` seconds."""
 
@@ -369,6 +560,21 @@ class Overloaded(WhisperServeError):
         return f"the service is at its capacity; try again in {self.retry_after_s:g} s"
 
 
+class Draining(WhisperServeError):
+    """This process is about to stop; another one may have room after `retry_after_s` seconds."""
+
+    code = "draining"
+    http_status = 503
+    ws_close_code = 1001
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(retry_after_s)
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return f"the service is about to stop here; try again in {self.retry_after_s:g} s"
+
+
 class EngineUnavailable(WhisperServeError):
     """No replica can answer now; try again after `retry_after_s` seconds."""
 
@@ -382,6 +588,48 @@ class EngineUnavailable(WhisperServeError):
 
     def __str__(self) -> str:
         return f"no engine is ready; try again in {self.retry_after_s:g} s"
+
+
+class StorageUnavailable(WhisperServeError):
+    """The database cannot be used now. `detail` is for the log; a client never sees it."""
+
+    code = "storage_unavailable"
+    http_status = 503
+    ws_close_code = 1013
+
+    def __init__(self, detail: str, retry_after_s: float) -> None:
+        super().__init__(detail, retry_after_s)
+        self.detail, self.retry_after_s = detail, retry_after_s
+
+    def __str__(self) -> str:
+        return f"the database cannot be reached; try again in {self.retry_after_s:g} s"
+
+
+class UrlUnreachable(WhisperServeError):
+    """Nobody answered at a URL, or not as it should; it may be otherwise later."""
+
+    code = "url_unreachable"
+    http_status = 502
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class JobAbandoned(WhisperServeError):
+    """A job was begun `attempts` times, and each time its process died over it."""
+
+    code = "job_abandoned"
+
+    def __init__(self, attempts: int) -> None:
+        super().__init__(attempts)
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        return f"the process that worked on the job ended before it was done, {self.attempts} times"
 
 
 class DeadlineExceeded(WhisperServeError):
@@ -464,6 +712,23 @@ class ConnectionLost(ClientError):
     """The service cannot be reached, and it was tried for as long as was allowed."""
 
     code = "connection_lost"
+
+
+class JobNotOver(ClientError):
+    """A job was still `status`, queued or running, when it was waited for no longer."""
+
+    code = "job_not_over"
+
+    def __init__(self, job_id: str, status: str) -> None:
+        WhisperServeError.__init__(self, job_id, status)
+        self.job_id, self.status = job_id, status
+        self.reason = f"the job {job_id} is still {status}"
+
+
+class WebhookNotVerified(ClientError):
+    """What came to a webhook was not sent by the service, or not lately."""
+
+    code = "webhook_not_verified"
 
 
 class MicrophoneUnavailable(ClientError):

@@ -8,7 +8,7 @@ window is heard, or whole.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -16,7 +16,9 @@ from typing import BinaryIO
 
 import numpy as np
 
+from whisper_serve.account import Account
 from whisper_serve.audio.decode import decode
+from whisper_serve.audio.isolation import Decodes
 from whisper_serve.audio.pcm import Samples, seconds, to_samples
 from whisper_serve.audio.silero import SileroVad
 from whisper_serve.audio.timeline import SpeechTimeline
@@ -25,8 +27,12 @@ from whisper_serve.audio.windows import WindowCutter
 from whisper_serve.config import Config, VadConfig
 from whisper_serve.engines.base import DecodeTask, Task, TemperaturePolicy
 from whisper_serve.listening import Heard, Listener
+from whisper_serve.observability.tracing import span
 from whisper_serve.ports import Transcribes
 from whisper_serve.text.transcript import Transcript
+
+# Told how many seconds a recording has; what it raises ends the work.
+Admits = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,34 +67,41 @@ class Speech:
 
 
 class Transcriber:
-    """Transcribes recordings with the engines behind `port`."""
+    """Transcribes recordings with the engines behind `port`. `decoder` unpacks them; for files
+    that anybody can send it should be an `IsolatedDecoder`."""
 
-    def __init__(self, port: Transcribes, config: Config) -> None:
+    def __init__(self, port: Transcribes, config: Config, decoder: Decodes = decode) -> None:
         self._port = port
         self._config = config
+        self._decode = decoder
         self._decoding = asyncio.Semaphore(config.limits.max_decoding_files)
 
-    async def transcribe(self, data: BinaryIO, options: TranscribeOptions) -> Transcript:
-        """Raises `InvalidRequest` or `TooLarge` for what is in `data`, and what the port
-        raises."""
-        async with aclosing(self.stream(data, options)) as pieces:
-            parts = [piece async for piece in pieces]
-        segments = chain.from_iterable(part.segments for part in parts)
-        return replace(parts[-1], segments=tuple(segments))
+    async def transcribe(
+        self, data: BinaryIO, options: TranscribeOptions, admit: Admits | None = None
+    ) -> Transcript:
+        """Raises `InvalidRequest` or `TooLarge` for what is in `data`, and what the port and
+        `admit` raise."""
+        async with aclosing(self.stream(data, options, admit)) as pieces:
+            return joined([piece async for piece in pieces])
 
     async def stream(
-        self, data: BinaryIO, options: TranscribeOptions
+        self, data: BinaryIO, options: TranscribeOptions, admit: Admits | None = None
     ) -> AsyncGenerator[Transcript, None]:
-        """The transcript in pieces, at least one, each as soon as it is final.
+        """The transcript in pieces, at least one, each as soon as it is final. `admit` is asked
+        before engines are.
 
         A piece has its own segments; all else tells of the whole recording, as far as it is
         known by then. `data` is read before the first piece comes and not needed behind it.
         Raises what `transcribe` raises. Closing the generator gives up the windows that wait.
         """
         async with self._decoding:
-            speech = await asyncio.to_thread(self._read, data, options)
-        so_far = Heard()
-        heard = self._listen(speech, options) if speech.regions else _nothing()
+            with span("read audio") as reading:
+                speech = await asyncio.to_thread(self._read, data, options)
+                reading.set_attribute("whisper_serve.audio_s", round(speech.duration_s, 3))
+        if admit is not None:
+            await admit(speech.duration_s)
+        so_far, account = Heard(), Account(self._port)
+        heard = self._listen(speech, options, account) if speech.regions else _nothing()
         async with aclosing(heard) as pieces:
             async for piece in pieces:
                 so_far = so_far.then(piece)
@@ -99,9 +112,10 @@ class Transcriber:
                     duration=speech.duration_s,
                     gpu_memory_gib=so_far.gpu_memory_gib,
                 )
+        account.report("a recording was heard", speech.duration_s, options.model)
 
     def _read(self, data: BinaryIO, options: TranscribeOptions) -> Speech:
-        recording = decode(
+        recording = self._decode(
             data,
             accepted=self._config.model.supported_formats,
             max_duration_s=self._config.limits.max_audio_s,
@@ -109,7 +123,9 @@ class Transcriber:
         vad = options.vad or self._config.vad
         return find_speech(recording, vad, prefix_padding_s=options.prefix_padding_s)
 
-    def _listen(self, speech: Speech, options: TranscribeOptions) -> AsyncGenerator[Heard, None]:
+    def _listen(
+        self, speech: Speech, options: TranscribeOptions, port: Transcribes
+    ) -> AsyncGenerator[Heard, None]:
         chunking = self._config.chunking
         cutter = WindowCutter(
             speech.regions,
@@ -119,7 +135,7 @@ class Transcriber:
             joints=speech.timeline.joints,
         )
         task = self._task(options)
-        listener = Listener(self._port, speech.timeline.samples, cutter, task)
+        listener = Listener(port, speech.timeline.samples, cutter, task)
         use_context = options.use_context
         if chunking.use_context if use_context is None else use_context:
             return listener.in_sequence()
@@ -141,6 +157,12 @@ class Transcriber:
             model=options.model,
             timeout_s=self._config.limits.window_timeout_s,
         )
+
+
+def joined(pieces: Sequence[Transcript]) -> Transcript:
+    """The whole of what `Transcriber.stream` gave."""
+    segments = chain.from_iterable(piece.segments for piece in pieces)
+    return replace(pieces[-1], segments=tuple(segments))
 
 
 async def _nothing() -> AsyncGenerator[Heard, None]:

@@ -27,12 +27,15 @@ from whisper_serve.api.app import create_app
 from whisper_serve.api.services import EngineStatus, Services
 from whisper_serve.config import Config
 from whisper_serve.engines.base import DecodeTask, EngineInfo, EngineLoad
+from whisper_serve.jobs.orders import Orders
 from whisper_serve.observability.context import current_request_id
 from whisper_serve.pipeline import Transcriber
 from whisper_serve.text.transcript import DecodeStats, Hypothesis, Segment, Word
 
 # With a threshold like this a tone is speech too.
 ALL_IS_SPEECH = {"threshold": 1e-6}
+# Nobody needs a key.
+OPEN = {"open": True}
 CLIP = wav(tone(2.0))
 
 WORDS = (
@@ -88,11 +91,14 @@ def app_with(
     *,
     settings: Settings | None = None,
     send_request_id: bool = True,
+    jobs: Orders | None = None,
 ) -> FastAPI:
     """The application, configured with `settings` by section."""
-    config = Config.model_validate({"vad": ALL_IS_SPEECH, **(settings or {})})
+    config = Config.model_validate({"vad": ALL_IS_SPEECH, "auth": OPEN, **(settings or {})})
     port = port or FakePort()
-    services = Services(config, Transcriber(port, config), port, engines or FakeEngines(), "key")
+    services = Services(
+        config, Transcriber(port, config), port, engines or FakeEngines(), "key", jobs=jobs
+    )
     return create_app(services, send_request_id=send_request_id)
 
 

@@ -22,12 +22,15 @@ from websockets.exceptions import ConnectionClosed
 from tests.api.fakes import FakeEngines
 from tests.streaming.speaker import heard_words, speech
 from whisper_serve.api.admission import Admission
+from whisper_serve.api.auth.gate import Gate
+from whisper_serve.api.auth.middleware import AuthMiddleware
 from whisper_serve.api.error_handlers import install_error_handlers
 from whisper_serve.api.live import Timing
+from whisper_serve.api.middleware import RequestContextMiddleware
 from whisper_serve.api.peer import Incoming, PeerGone
 from whisper_serve.api.services import Services
 from whisper_serve.audio.pcm import Samples
-from whisper_serve.config import Config
+from whisper_serve.config import AuthConfig, Config
 from whisper_serve.engines.base import DecodeTask
 from whisper_serve.pipeline import Transcriber
 from whisper_serve.streaming.messages import ServerMessage, StreamConfig
@@ -246,10 +249,13 @@ async def serving(
 ) -> AsyncIterator[Server]:
     """A server on a real socket of this machine. `streaming`: settings. When it stops, no
     stream may be counted any more, and no task may run."""
-    config = Config.model_validate({"streaming": streaming})
+    # However slowly a test's engine answers, nobody is refused for it.
+    config = Config.model_validate({"streaming": {"max_answer_s": None, **streaming}})
     engine = engine or Engine()
     admission = Admission(limit, limit_per_client)
     app = FastAPI()
+    app.add_middleware(AuthMiddleware, gate=Gate(AuthConfig(open=True)))
+    app.add_middleware(RequestContextMiddleware, send_id=True)
     install_error_handlers(app, {})
     services = Services(config, Transcriber(engine, config), engine, FakeEngines(), "key")
     app.include_router(make_router(services, admission))

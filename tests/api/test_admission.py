@@ -63,3 +63,29 @@ def test_clients_that_are_gone_are_forgotten() -> None:
         with admission.admit(str(number)):
             pass
     assert not admission._streams
+
+
+def test_a_key_s_holder_has_a_limit_of_its_own_from_whatever_address() -> None:
+    admission = Admission(limit=10, limit_per_client=1)
+    with ExitStack() as streams:
+        for _ in range(2):
+            streams.enter_context(admission.admit_caller("radio", 2))
+        with pytest.raises(TooManyStreams, match="no more than 2"):
+            streams.enter_context(admission.admit_caller("radio", 2))
+        streams.enter_context(admission.admit_caller("other", 2))
+        assert admission.streams == 3
+
+
+def test_a_key_s_holder_without_a_limit_has_that_of_all() -> None:
+    admission = Admission(limit=2, limit_per_client=1)
+    with ExitStack() as streams:
+        for _ in range(2):
+            streams.enter_context(admission.admit_caller("radio", None))
+        with pytest.raises(Overloaded):
+            streams.enter_context(admission.admit_caller("radio", None))
+
+
+def test_a_name_that_looks_like_an_address_is_no_address() -> None:
+    admission = Admission(limit=10, limit_per_client=1)
+    with admission.admit("10.0.0.1"), admission.admit_caller("10.0.0.1", 1):
+        assert admission.streams == 2

@@ -38,7 +38,9 @@ async def test_every_endpoint_that_is_told_is_there() -> None:
             if method == "WS":
                 assert takes_sockets(app, path)
             else:
-                assert (await client.request(method, path)).status_code not in {404, 405}
+                answer = await client.request(method, path)
+                # Without a database there are no jobs, and the route says so.
+                assert answer.status_code not in {404, 405} or "jobs_disabled" in answer.text
 
 
 async def test_an_unknown_path_is_not_found() -> None:
@@ -82,7 +84,8 @@ def test_the_description_knows_every_parameter(document: dict[str, Any]) -> None
 
 def test_the_description_knows_every_answer(document: dict[str, Any]) -> None:
     responses = document["paths"]["/transcribe"]["post"]["responses"]
-    assert set(responses) == {"200", "400", "404", "413", "415", "500", "503", "504"}
+    refused = {"400", "401", "403", "404", "408", "413", "415", "429"}
+    assert set(responses) == {"200", *refused, "500", "503", "504"}
     assert set(responses["200"]["content"]) == {
         "application/json",
         "text/plain",

@@ -6,11 +6,11 @@ The clients here have no socket; `routes/test_stream.py` has real ones.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -30,6 +30,7 @@ from tests.audio.clips import Recipe
 from tests.streaming.speaker import Ears
 from whisper_serve.api import live, outbox
 from whisper_serve.api.live import Timing, converse
+from whisper_serve.audio import isolation
 from whisper_serve.config import Config
 from whisper_serve.engines.base import DecodeTask, Lane
 from whisper_serve.errors import (
@@ -513,9 +514,14 @@ WEBM = Recipe("webm", "libopus").tone(1.0)[:2_000]
 
 
 @pytest.fixture
-def no_threads() -> Iterator[None]:
+def nothing_left() -> Iterator[None]:
     yield
-    assert [t.name for t in threading.enumerate() if t.name.startswith("live-container")] == []
+    assert decoding_processes() == []
+
+
+def decoding_processes() -> list[int]:
+    children = psutil.Process().children()
+    return [child.pid for child in children if isolation.PROGRAM in child.cmdline()]
 
 
 async def test_a_client_that_leaves_takes_its_stream_along() -> None:
@@ -563,18 +569,18 @@ async def test_a_client_that_cannot_be_sent_to_is_gone() -> None:
         assert await code_of(task) is None
 
 
-@pytest.mark.usefixtures("no_threads")
-async def test_a_container_s_thread_ends_with_its_client() -> None:
+@pytest.mark.usefixtures("nothing_left")
+async def test_a_container_s_process_ends_with_its_client() -> None:
     peer = ScriptedPeer({"encoding": "container"})
     async with stream(peer) as task:
         peer.says(WEBM, Keepalive())
         await peer.hears(Ack)
-        assert any(t.name.startswith("live-container") for t in threading.enumerate())
+        assert len(decoding_processes()) == 1
         peer.leaves()
         assert await code_of(task) is None
 
 
-@pytest.mark.usefixtures("no_threads")
+@pytest.mark.usefixtures("nothing_left")
 async def test_a_server_that_stops_leaves_nothing_behind() -> None:
     before = asyncio.all_tasks()
     peer = ScriptedPeer({"encoding": "container"})

@@ -257,3 +257,32 @@ async def test_a_client_that_goes_away_leaves_nothing(
     await wire.post(app_with(), {"Content-Type": content_type})
     assert wire.status == 499  # for the log; nobody gets it
     assert [spool.closed for spool in spools] == [True]
+
+
+# Forms that were made to do harm
+
+
+PIECE = bytes(1 << 16)
+BOMBS = {
+    "10,000 fields": (b"", part("f", b"x") * 10_000),
+    "a name without end": (b'--b\r\nContent-Disposition: form-data; name="', PIECE),
+    "a header without end": (b"--b\r\n", PIECE.replace(b"\0", b"a")),
+    "headers without end": (b"--b\r\n", b"X-A: b\r\n" * 8_000),
+    "a field without end": (part("language", b"en")[:-2], PIECE),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+async def test_a_form_without_measure_is_given_up_early(name: str, spools: list[Spool]) -> None:
+    wire = Wire(it_goes_on(*BOMBS[name]))
+    await wire.post(app_with(), FORM_TYPE)
+    assert wire.status == 400
+    assert json.loads(wire.body)["code"] == "invalid_request"
+    assert wire.taken < 4 << 20
+    assert all(spool.closed for spool in spools)
+
+
+def it_goes_on(head: bytes, piece: bytes) -> Iterator[bytes]:
+    yield head
+    for _ in range(1_600):
+        yield piece

@@ -1,4 +1,4 @@
-"""A `POST /transcribe` over real sockets that reads the form and answers as it is told."""
+"""A service over real sockets that reads forms and JSON, and answers as it is told."""
 
 from __future__ import annotations
 
@@ -28,10 +28,14 @@ class Upload:
     filename: str
     content: bytes
     fields: dict[str, str]
+    method: str = "POST"
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Answer:
+    """`status` 0 breaks the connection off instead."""
+
     status: int
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
@@ -60,6 +64,15 @@ def transcript(upload: Upload) -> Answer:
     return Answer(200, out.model_dump_json().encode())
 
 
+BREAK_OFF = Answer(0, b"")
+
+
+def in_turn(*answers: Answer) -> Callable[[Upload], Answer]:
+    """One answer a request; the last one for all that follow."""
+    left = list(answers)
+    return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
 def refusal(status: int, code: str, error: str, **headers: str) -> Answer:
     body = json.dumps({"success": False, "text": "", "code": code, "error": error})
     return Answer(status, body.encode(), headers)
@@ -80,6 +93,13 @@ def answering(answers: Answers = transcript) -> Iterator[AnsweringServer]:
             server.uploads.append(upload)
             answer = answers if isinstance(answers, Answer) else answers(upload)
             time.sleep(answer.delay_s)
+            if answer.status:
+                self._answer(answer)
+            self.close_connection = not answer.status
+
+        do_GET = do_DELETE = do_POST  # noqa: N815 - their names are given
+
+        def _answer(self, answer: Answer) -> None:
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name.replace("_", "-"), value)
@@ -102,11 +122,26 @@ def answering(answers: Answers = transcript) -> Iterator[AnsweringServer]:
 
 
 def read_upload(request: BaseHTTPRequestHandler) -> Upload:
-    length = int(request.headers["Content-Length"])
-    head = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
-    form = message_from_bytes(head + request.rfile.read(length))
+    filename, content, fields = _read(request)
+    return Upload(
+        request.path,
+        request.headers["Authorization"],
+        filename,
+        content,
+        fields,
+        request.command,
+        {name.lower(): value for name, value in request.headers.items()},
+    )
+
+
+def _read(request: BaseHTTPRequestHandler) -> tuple[str, bytes, dict[str, str]]:
+    body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
+    kind = request.headers.get("Content-Type", "")
+    if kind == "application/json":
+        return "", b"", json.loads(body)
+    form = message_from_bytes(f"Content-Type: {kind}\r\n\r\n".encode() + body)
     filename, content, fields = "", b"", {}
-    for part in form.get_payload():
+    for part in form.get_payload() if kind else ():
         assert not isinstance(part, str)
         data = part.get_payload(decode=True)
         assert isinstance(data, bytes)
@@ -116,4 +151,4 @@ def read_upload(request: BaseHTTPRequestHandler) -> Upload:
         else:
             assert name == "audio_file"
             filename, content = str(part.get_filename()), data
-    return Upload(request.path, request.headers["Authorization"], filename, content, fields)
+    return filename, content, fields

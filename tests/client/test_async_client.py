@@ -138,7 +138,7 @@ async def test_a_prefix_and_headers_are_used() -> None:
 async def test_a_refusal_carries_the_service_s_words() -> None:
     no = refusal(503, "overloaded", "it is full", Retry_After="7")
     with answering(no) as server:
-        async with AsyncClient(server.url) as client:
+        async with AsyncClient(server.url, give_up_after_s=1.0) as client:
             with pytest.raises(ServerRefused) as caught:
                 await client.transcribe(b"x")
     error = caught.value

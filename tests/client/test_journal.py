@@ -476,3 +476,32 @@ def test_what_a_newer_server_says_is_passed_over() -> None:
 def test_what_is_no_message_of_the_protocol_is_told(message: str) -> None:
     with pytest.raises(UnexpectedAnswer):
         opened().receive(message)
+
+
+# A server that is about to stop
+
+DRAINING = {"type": "warning", "code": "draining", "message": "go on elsewhere"}
+
+
+def test_a_stream_goes_on_elsewhere_when_its_server_is_about_to_stop() -> None:
+    journal = opened()
+    told = [journal.wants_to_leave]
+    tell(journal, DRAINING)
+    told.append(journal.wants_to_leave)
+    journal.connect()
+    told.append(journal.wants_to_leave)
+    assert told == [False, True, False]
+
+
+def test_one_that_has_been_sent_to_its_end_waits_for_what_is_left() -> None:
+    journal = opened()
+    journal.finish()
+    assert drained(journal) == [END]
+    tell(journal, DRAINING)
+    assert not journal.wants_to_leave
+
+
+def test_a_container_cannot_go_elsewhere() -> None:
+    journal = opened({"encoding": "container"})
+    tell(journal, DRAINING)
+    assert not journal.wants_to_leave

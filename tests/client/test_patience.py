@@ -70,3 +70,31 @@ def test_a_connection_that_stood_for_long_was_a_good_one() -> None:
 def test_no_wait_is_longer_than_the_longest_however_often_it_fails() -> None:
     waits = patience(1e9)
     assert max(waits.failed(0.0) or 0.0 for _ in range(2000)) == LONGEST_DELAY_S
+
+
+def test_a_farewell_is_no_failure_but_a_second_one_is() -> None:
+    waits = patience(0.0)
+    assert waits.parted(0.0) == 0.25
+    assert waits.attempt == 1
+    assert waits.parted(0.25) is None
+    assert waits.failed(0.25) is None
+
+
+def test_farewells_with_progress_between_them_are_none() -> None:
+    waits = patience(0.0)
+    for now in range(5):
+        assert waits.parted(float(now)) == 0.25
+        waits.progressed()
+
+
+def test_a_farewell_among_failures_is_one() -> None:
+    waits = patience(10.0)
+    waits.failed(0.0)
+    assert waits.parted(1.0) is None
+
+
+def test_a_farewell_after_a_long_silence_is_none() -> None:
+    waits = patience(10.0)
+    waits.parted(0.0)
+    waits.connected(1.0)
+    assert waits.parted(500.0) == 0.25

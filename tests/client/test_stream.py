@@ -162,6 +162,32 @@ async def test_whatever_the_server_closes_for_it_is_resumed(code: int) -> None:
     assert [f"({code})" in told.reason for told in of_kind(events, Reconnecting)] == [True, True]
 
 
+@pytest.mark.parametrize("code", [1001, 1012, None])
+async def test_a_server_that_goes_away_has_not_failed(code: int | None) -> None:
+    """Who has no patience at all with failures goes on elsewhere."""
+    with running(Fault(5, code=code), Fault(6, code=code)) as server:
+        events = await all_events(client_of(server, give_up_after_s=0.0), spoken(VALUES))
+    assert texts_of(events) == text_of(VALUES)
+    assert [told.attempt for told in of_kind(events, Reconnecting)] == [1, 1]
+
+
+async def test_a_server_that_only_ever_goes_away_has() -> None:
+    with running(*[Fault(1, code=1001)] * 50) as server:
+        with pytest.raises(ConnectionLost, match=r"\(1001\)"):
+            await all_events(client_of(server, give_up_after_s=0.6), spoken(VALUES))
+        assert 2 <= len(server.requests) <= 8
+
+
+async def test_a_drain_is_told_and_what_follows_it_is_no_failure() -> None:
+    warning = {"type": "warning", "code": "draining", "message": "the service is about to stop"}
+    draining = Fault(8, code=1011, messages=(warning,))
+    with running(draining) as server:
+        events = await all_events(client_of(server, give_up_after_s=0.0), spoken(VALUES))
+    assert of_kind(events, Warned) == [Warned("draining", "the service is about to stop")]
+    assert texts_of(events) == text_of(VALUES)
+    assert len(of_kind(events, Reconnecting)) == 1
+
+
 async def test_many_losses_without_progress_are_counted() -> None:
     with running(*[Fault(1)] * 3) as server:
         events = await all_events(client_of(server), spoken(VALUES))
@@ -248,9 +274,10 @@ async def test_nobody_there_is_told() -> None:
 
 async def test_being_asked_to_wait_for_too_long_is_the_end() -> None:
     with running(Fault(deny=503, retry_after="3600")) as server:
-        with pytest.raises(ConnectionLost, match="503"):
+        with pytest.raises(ServerRefused, match="503") as caught:
             await all_events(client_of(server), b"")
         assert len(server.requests) == 1
+    assert caught.value.retry_after_s == 3600.0
 
 
 @pytest.mark.parametrize("code", [1008, 1009])

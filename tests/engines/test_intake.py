@@ -173,6 +173,18 @@ def test_an_answer_tells_how_long_the_window_waited_and_what_it_cost(clock: Cloc
     assert job.future.result(0).stats == replace(stats, queued_s=3.0)
 
 
+def test_an_answer_tells_how_many_windows_were_taken_together() -> None:
+    intake = intake_of()
+    jobs = [offered(intake, name) for name in "abc"]
+    taken(intake, rows=2)
+    taken(intake, rows=2)
+    intake.put_back(jobs[0])
+    taken(intake)
+    for job in jobs:
+        intake.answer(job, SAID)
+    assert [job.future.result(0).stats.batch_size for job in jobs] == [2, 2, 1]
+
+
 def test_an_answer_that_nobody_waits_for_is_no_fault() -> None:
     intake = intake_of()
     jobs = [offered(intake), offered(intake)]
@@ -516,7 +528,9 @@ def test_load_counts_what_waits_and_what_runs(clock: Clock) -> None:
     jobs = [offered(intake) for _ in range(5)]
     taken(intake, rows=2)
     clock.now += 1.5
-    assert intake.load() == EngineLoad(waiting=3, waiting_s=3.0, running=2, oldest_running_s=1.5)
+    assert intake.load() == EngineLoad(
+        waiting=3, waiting_s=3.0, running=2, oldest_running_s=1.5, waiting_files=3
+    )
     taken(intake)
     for job in jobs:
         intake.answer(job, SAID)

@@ -535,6 +535,15 @@ def test_what_a_decode_cost_is_told() -> None:
     assert stats.encoded_s > 0
     assert stats.decoded_s > 0
     assert stats.queued_s == 0
+    assert (stats.fallbacks, stats.temperature) == (0, 0.0)
+
+
+def test_how_often_it_was_tried_and_how_hot_is_told() -> None:
+    doubtful = said(avg_logprob=-2.0)
+    stats = heard(Network([doubtful, doubtful, said()])).stats
+    assert (stats.fallbacks, stats.temperature) == (2, 0.4)
+    stats = heard(Network([doubtful, said()]), padding=SHORT).stats
+    assert (stats.fallbacks, stats.temperature) == (1, 0.0)
 
 
 # The same decisions as openai-whisper

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -18,6 +19,7 @@ from whisper_serve.config import Config
 from whisper_serve.engines.build import build_engine
 from whisper_serve.serving.app import make_app
 from whisper_serve.serving.asr import EngineBuilder
+from whisper_serve.serving.cluster import prepare_environment
 from whisper_serve.serving.plan import Node, make_plan
 
 # Ray only counts these; the machine may have fewer.
@@ -47,6 +49,9 @@ Deploy = Callable[..., Service]
 @pytest.fixture(scope="session")
 def serve_port() -> Iterator[int]:
     port = free_port()
+    prepare_environment()
+    # Else a test of Ray's exporter waits for ten seconds.
+    os.environ.setdefault("RAY_metrics_report_interval_ms", "2000")
     ray.init(
         address="local",
         namespace="serve",
@@ -93,8 +98,15 @@ def real(
 
 
 def _config(settings: Mapping[str, Any], model_dir: Path, folder: Path) -> Config:
-    log = {"file": str(folder / "service.log")}
+    log = {**settings.get("logging", {}), "file": str(folder / "service.log")}
     model = {"model_dir": str(model_dir), **settings.get("model", {})}
+    open_to_all = {"auth": {"open": True}}
+    # However much there is to do on this machine: nothing is refused that a test does not want so.
+    streaming = {"max_answer_s": None, **settings.get("streaming", {})}
+    settings = {**settings, "streaming": streaming}
+    # A process less; tests of jobs give a database.
+    no_jobs = {"jobs": {"database": None}}
+    settings = {**open_to_all, **no_jobs, **settings}
     return Config.model_validate({**settings, "logging": log, "model": model})
 
 

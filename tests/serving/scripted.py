@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.streaming.speaker import heard_words
 from whisper_serve.engines.base import DecodeTask, Engine
 from whisper_serve.engines.build import EngineOptions, build_engine
 from whisper_serve.engines.fake import FakeWorker
@@ -20,6 +21,7 @@ from whisper_serve.engines.threaded import ThreadedEngine
 from whisper_serve.text.transcript import Hypothesis, Segment, Word
 
 SLOW_S = 3.0
+GROWTH_BYTES, MOST_GROWTH_BYTES = 128 * 2**20, 2 * 2**30
 
 
 def note(folder: Path, name: str) -> None:
@@ -70,6 +72,21 @@ def build_slow(options: EngineOptions) -> Engine:
         return one_word("slow", task)
 
     return _engine(options, slow)
+
+
+def build_growing(options: EngineOptions) -> Engine:
+    """Understands the speech of `speaker`, and keeps some memory of every window."""
+    kept: list[bytearray] = []
+
+    def hear(task: DecodeTask) -> Hypothesis:
+        if len(kept) * GROWTH_BYTES < MOST_GROWTH_BYTES:
+            kept.append(bytearray(b"x" * GROWTH_BYTES))
+        time.sleep(0.2)
+        words = heard_words(task.samples, {})[len(task.prefix.split()) :]
+        segments = (Segment(0.0, task.duration_s, "").with_words(words),) if words else ()
+        return Hypothesis(segments, "en", 1.0)
+
+    return _engine(options, hear)
 
 
 def build_named(options: EngineOptions) -> Engine:

@@ -28,6 +28,8 @@ def test_it_joins_a_cluster_and_leaves_it_as_it_was(
         "server": {"port": serve_port, "ray_address": address},
         "model": {"model_dir": str(model_dir)},
         "models": ["tiny.en"],
+        "auth": {"open": True},
+        "jobs": {"database": None},
         "deployment": {"cpu_per_replica": 2},
         "logging": {"file": None},
     }

@@ -20,6 +20,7 @@ from whisper_serve.errors import (
     InvalidMessage,
     InvalidParameter,
     InvalidRequest,
+    QuotaExceeded,
 )
 from whisper_serve.streaming.listener import LiveWindow, Probabilities
 from whisper_serve.streaming.messages import (
@@ -43,7 +44,7 @@ from whisper_serve.streaming.messages import (
     Warned,
     WasReset,
 )
-from whisper_serve.streaming.session import DONE, StreamOptions, StreamSession
+from whisper_serve.streaming.session import DONE, GOING_AWAY, StreamOptions, StreamSession
 from whisper_serve.text.transcript import DecodeStats, Hypothesis
 
 WORDS = [(0.3, 0.4)] * 12
@@ -537,3 +538,88 @@ def test_the_backlog_is_what_was_received_and_is_not_settled() -> None:
     assert spoken.session.received_s == pytest.approx(12 * 0.7)
     spoken.end()
     assert spoken.session.backlog_s == 0.0
+
+
+# The service goes away
+
+# Of `WORDS`, in samples.
+WORD, PAUSE = 11_200, 4_800
+
+
+@settings(max_examples=40, derandomize=True)
+@given(policy=st.sampled_from(POLICIES), at=st.integers(0, 12 * WORD), seamless=st.booleans())
+def test_a_stream_that_is_left_anywhere_goes_on_elsewhere_with_nothing_lost_or_twice(
+    policy: str, at: int, *, seamless: bool
+) -> None:
+    """`seamless`: at once, without settling. What is settled ends in a pause here, since a word
+    that is cut in two is two words to this engine."""
+    audio = speech(WORDS)
+    if not seamless:
+        at = at // WORD * WORD + PAUSE // 2
+    first = stream(policy=policy)
+    first.push(audio[:at])
+    if seamless:
+        first.session.leave_now()
+    else:
+        first.session.leave()
+    first.run()
+    assert first.session.close_code == GOING_AWAY
+    assert first.all(Done) == []
+    ack = first.sent[-1]
+    assert isinstance(ack, Ack)
+    if not seamless:
+        assert ack.resume.committed_until == pytest.approx(ack.received_until, abs=1e-4)
+    second = stream(policy=policy, resume=ack.resume.model_dump(mode="json"))
+    second.push(audio[round((ack.resume.audio_from or 0.0) * 16_000) :])
+    second.end()
+    finals = [*first.all(Final), *second.all(Final)]
+    words = [word.text.strip() for final in finals for word in final.words]
+    assert words == text_of(len(WORDS))
+
+
+def test_one_that_is_left_for_an_error_is_settled_first() -> None:
+    spoken = stream(interim=False, chunk_duration=20.0)
+    spoken.push(speech(WORDS))
+    spoken.session.leave(QuotaExceeded(60.0, 3600.0))
+    spoken.run()
+    words = [word.text.strip() for final in spoken.all(Final) for word in final.words]
+    assert words == text_of(len(WORDS))
+    assert isinstance(spoken.sent[-1], Failed)
+    assert (spoken.sent[-1].code, spoken.sent[-1].fatal) == ("quota_exceeded", True)
+    assert spoken.all(Ack)[-1].resume.committed_until == pytest.approx(
+        spoken.all(Ack)[-1].received_until, abs=1e-4
+    )
+    assert spoken.session.close_code == QuotaExceeded.ws_close_code
+
+
+def test_nothing_is_taken_of_one_that_is_left() -> None:
+    spoken = stream(interim=False, chunk_duration=20.0)
+    spoken.push(speech(WORDS))
+    spoken.session.leave()
+    assert spoken.session.is_leaving
+    with pytest.raises(InvalidMessage):
+        spoken.session.receive_audio(speech(WORDS))
+
+
+def test_a_window_that_fails_meanwhile_leaves_the_rest_to_be_resumed() -> None:
+    spoken = stream(interim=False, chunk_duration=20.0)
+    spoken.push(speech(WORDS))
+    spoken.session.leave()
+    window = spoken.session.next_window()
+    assert window is not None
+    spoken.session.receive_failure(window, EngineFailed("secret"))
+    spoken.run()
+    assert spoken.session.close_code == GOING_AWAY
+    assert spoken.all(Failed) == []
+    assert spoken.all(Ack)[-1].resume.committed_until < spoken.all(Ack)[-1].received_until
+
+
+def test_one_that_its_client_has_ended_is_not_left() -> None:
+    spoken = stream(interim=False, chunk_duration=20.0)
+    spoken.push(speech(WORDS))
+    spoken.session.receive(End())
+    spoken.session.leave()
+    spoken.run()
+    assert spoken.session.close_code == DONE
+    spoken.session.leave_now()
+    assert spoken.session.close_code == DONE

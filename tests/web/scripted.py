@@ -76,17 +76,24 @@ class Script:
     closes: list[tuple[float, int]] = field(default_factory=list)
     sends: list[tuple[float, Message]] = field(default_factory=list)
     refusals: list[tuple[int, Message]] = field(default_factory=list)
-    turns_away: int = 0
+    turns_away: int = 0  # sockets, behind the first so many
+    turns_away_after: int = 0
     finishes: bool = True
     settle_s: float = SETTLE_S
     limits: dict[str, float] = field(default_factory=lambda: dict(LIMITS))
     health: Message = field(default_factory=lambda: dict(HEALTHY))
     transcribe: Answers | None = None
+    # Those that are let in; None: everybody. Tokens are good for one socket each.
+    keys: set[str] | None = None
+    live_keys: set[str] | None = None  # those that may stream, of `keys`
+    tokens_fail: list[tuple[int, str]] = field(default_factory=list)
 
     configs: list[Message] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     tape: Tape = field(default_factory=Tape)
     forms: list[dict[str, str]] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
+    shown: list[list[str]] = field(default_factory=list)  # by each socket
     gone: int = 0
     most_unsettled_s: float = 0.0
     gate: threading.Event = field(default_factory=threading.Event)
@@ -94,6 +101,17 @@ class Script:
     def spoken(self, until_s: float) -> str:
         """All that is said within the first seconds of a stream."""
         return " ".join(self.words[: self.count(until_s)])
+
+    def knows(self, request: Request) -> bool:
+        key = request.headers.get("authorization", "").removeprefix("Bearer ")
+        return self.keys is None or key in self.keys
+
+    def lets_in(self, socket: WebSocket) -> bool:
+        """A socket with a token that no other one has shown."""
+        self.shown.append(socket.scope["subprotocols"])
+        fresh = [["whisper-serve", f"whisper-serve.key.{token}"] for token in self.tokens]
+        is_fresh = self.shown[-1] in fresh and self.shown.count(self.shown[-1]) == 1
+        return self.keys is None or is_fresh
 
     def count(self, until_s: float) -> int:
         return min(len(self.words), max(0, int((until_s + GAP_S + 1e-6) / WORD_S)))
@@ -116,17 +134,22 @@ class Connection:
         self._text = ""
 
     async def run(self) -> None:
-        if self._script.turns_away:
-            self._script.turns_away -= 1
+        if not self._script.lets_in(self._socket) or self._is_turned_away():
             await self._socket.close()
             return
-        await self._socket.accept()
+        await self._socket.accept("whisper-serve" if self._socket.scope["subprotocols"] else None)
         try:
             await self._configure(json.loads(await self._socket.receive_text()))
             while True:
                 await self._take(await self._socket.receive())
         except (Refused, WebSocketDisconnect):
             return
+
+    def _is_turned_away(self) -> bool:
+        if len(self._script.shown) <= self._script.turns_away_after or not self._script.turns_away:
+            return False
+        self._script.turns_away -= 1
+        return True
 
     async def _configure(self, config: Message) -> None:
         self._script.configs.append(dict(config))
@@ -294,8 +317,18 @@ def scripted_app(script: Callable[[], Script]) -> FastAPI:
     async def health() -> dict[str, Any]:
         return script().health
 
+    @app.get("/v1/models")
+    async def models(request: Request) -> Response:
+        return JSONResponse({"data": []}) if script().knows(request) else await refuse(request)
+
+    @app.post("/v1/tokens")
+    async def tokens(request: Request) -> Response:
+        return await hands_out(script(), request)
+
     @app.post("/transcribe")
     async def transcribe(request: Request) -> Response:
+        if not script().knows(request):
+            return await refuse(request)
         answers = script().transcribe or hears(script())
         return await answers(request)
 
@@ -304,6 +337,26 @@ def scripted_app(script: Callable[[], Script]) -> FastAPI:
         await Connection(script(), socket).run()
 
     return app
+
+
+async def hands_out(script: Script, request: Request) -> Response:
+    """A token, to whom the script wants to have one."""
+    assert await request.json() == {"scopes": ["stream"]}
+    if script.tokens_fail:
+        status, error = script.tokens_fail.pop(0)
+        return JSONResponse({"error": error, "code": "c"}, status, {"Retry-After": "1"})
+    if not script.knows(request):
+        return await refuse(request)
+    key = request.headers["authorization"].removeprefix("Bearer ")
+    if script.live_keys is not None and key not in script.live_keys:
+        return JSONResponse({"error": "no scope", "code": "scope_missing"}, 403)
+    script.tokens.append(f"wst_{len(script.tokens)}")
+    return JSONResponse({"token": script.tokens[-1], "expires_in": 60})
+
+
+async def refuse(_request: Request) -> Response:
+    body = {"success": False, "error": "a key is needed", "code": "invalid_api_key"}
+    return JSONResponse(body, 401, {"WWW-Authenticate": "Bearer"})
 
 
 def hears(script: Script) -> Answers:

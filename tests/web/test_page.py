@@ -455,6 +455,198 @@ def test_what_cannot_be_kept_is_told(visit: Visit) -> None:
     assert visit.is_whole()
 
 
+# Keys
+
+
+KEY = "wsk_right"
+
+
+@pytest.fixture
+def closed(visit: Visit) -> Visit:
+    visit.script.keys = {KEY}
+    return visit
+
+
+def show_key(visit: Visit, key: str) -> None:
+    visit.page.get_by_label("Key", exact=True).fill(key)
+    visit.page.get_by_role("button", name="Use this key").click()
+
+
+def stored(visit: Visit, where: str) -> str:
+    return str(visit.page.evaluate(f"() => JSON.stringify({{...{where}}})"))
+
+
+def test_a_closed_service_asks_for_a_key_and_streams_with_a_token(closed: Visit) -> None:
+    closed.button.click()
+    form = closed.page.locator("#key-form")
+    expect(form.get_by_role("alert")).to_have_text("This service asks for a key.")
+    field = closed.page.get_by_label("Key", exact=True)
+    expect(field).to_be_focused()
+    expect(field).to_have_attribute("type", "password")
+    show_key(closed, KEY)
+    closed.wait_for_word("w1")
+    expect(form).to_be_hidden()
+    closed.stop()
+    assert closed.is_whole()
+    assert closed.script.shown == [["whisper-serve", "whisper-serve.key.wst_0"]]
+
+
+def test_a_wrong_key_is_told(closed: Visit) -> None:
+    closed.button.click()
+    says = closed.page.locator("#key-form [role=alert]")
+    expect(says).to_have_text("This service asks for a key.")
+    for key, sentence in {
+        "": "The key is empty.",
+        "ключ": "A key has no spaces and no letters with accents.",
+        "wsk_wrong": "The service does not know this key.",
+    }.items():
+        show_key(closed, key)
+        expect(says).to_have_text(sentence)
+    assert KEY not in stored(closed, "sessionStorage")
+    show_key(closed, KEY)
+    closed.wait_for_word("w0")
+    closed.stop()
+
+
+def test_the_key_is_kept_in_the_tab_only(closed: Visit) -> None:
+    closed.button.click()
+    show_key(closed, KEY)
+    closed.wait_for_word("w0")
+    closed.stop()
+    assert KEY not in stored(closed, "localStorage")
+    assert KEY in stored(closed, "sessionStorage")
+    closed.page.reload()
+    closed.record(until="w0")
+    closed.stop()
+    closed.page.get_by_role("button", name="Forget the key").click()
+    assert KEY not in stored(closed, "sessionStorage")
+    closed.button.click()
+    expect(closed.page.locator("#key-form")).to_be_visible()
+
+
+def test_each_connection_has_a_token_of_its_own(closed: Visit) -> None:
+    closed.script.closes = [(0.5, 1001), (1.0, 1012)]
+    closed.button.click()
+    show_key(closed, KEY)
+    closed.wait_for_word("w6")
+    closed.stop()
+    tokens = [name for _, name in closed.script.shown]
+    assert tokens == [f"whisper-serve.key.wst_{number}" for number in range(3)]
+    assert closed.is_whole()
+
+
+def test_a_key_that_is_revoked_while_it_listens_is_asked_for_anew(closed: Visit) -> None:
+    closed.button.click()
+    show_key(closed, KEY)
+    closed.wait_for_word("w0")
+    closed.script.keys = {"wsk_new"}
+    closed.cable.cut()
+    expect(closed.page.locator("#key-form [role=alert]")).to_have_text("A key is needed.")
+    closed.page.wait_for_timeout(500)
+    show_key(closed, "wsk_new")
+    expect(closed.status).to_have_text("Listening.")
+    closed.wait_for_word("w4")
+    closed.stop()
+    assert closed.is_whole()
+
+
+def test_a_service_that_closes_itself_while_it_listens_asks_for_a_key(visit: Visit) -> None:
+    visit.record(until="w0")
+    visit.script.keys = {KEY}
+    visit.cable.cut()
+    expect(visit.page.locator("#key-form [role=alert]")).to_have_text(
+        "This service asks for a key."
+    )
+    show_key(visit, KEY)
+    visit.wait_for_word("w4")
+    visit.stop()
+    assert visit.is_whole()
+
+
+def test_a_key_that_is_not_for_streams_ends_it(closed: Visit) -> None:
+    closed.script.live_keys = set()
+    closed.button.click()
+    show_key(closed, KEY)
+    expect(closed.notice).to_have_text("Error: This key may not be used for live transcription.")
+    expect(closed.status).to_have_text("Stopped.")
+
+
+def test_tokens_that_cannot_be_had_now_are_waited_for(closed: Visit) -> None:
+    closed.script.tokens_fail = [(429, "no more than 1 request a minute is allowed")]
+    closed.button.click()
+    show_key(closed, KEY)
+    expect(closed.status).to_contain_text("No more than 1 request a minute is allowed, trying")
+    closed.wait_for_word("w0")
+    closed.stop()
+    assert closed.is_whole()
+
+
+def test_an_open_service_is_shown_nothing(visit: Visit) -> None:
+    visit.script.closes = [(0.5, 1001)]
+    visit.record(until="w3")
+    visit.stop()
+    assert visit.script.shown == [[], []]
+    assert visit.script.tokens == []
+
+
+def test_a_file_waits_for_the_key(closed: Visit, recording: Path) -> None:
+    closed.script.gate.set()
+    closed.choose(recording)
+    status = closed.page.locator("#file-status")
+    expect(status).to_have_text("talk.one.wav waits until the service lets it in.")
+    closed.page.get_by_role("button", name="Cancel").click()
+    expect(status).to_have_text("talk.one.wav: Cancelled.")
+    closed.page.get_by_role("button", name="Transcribe again").click()
+    show_key(closed, KEY)
+    expect(status).to_have_text("talk.one.wav: Done.")
+    assert len(closed.script.forms) == 1
+
+
+def test_a_file_that_is_refused_for_its_key_is_sent_again_with_another(
+    closed: Visit, recording: Path
+) -> None:
+    closed.script.gate.set()
+    closed.choose(recording)
+    show_key(closed, KEY)
+    status = closed.page.locator("#file-status")
+    expect(status).to_have_text("talk.one.wav: Done.")
+    closed.script.keys = {"wsk_new"}
+    closed.page.get_by_role("button", name="Transcribe again").click()
+    expect(closed.page.locator("#key-form [role=alert]")).to_have_text(
+        "The service does not know this key."
+    )
+    show_key(closed, "wsk_new")
+    expect(status).to_have_text("talk.one.wav: Done.")
+
+
+# A service that goes away
+
+
+DRAINING = {"type": "warning", "code": "draining", "message": "the service is about to stop"}
+
+
+def test_a_drain_is_a_quiet_note_and_another_connection(visit: Visit) -> None:
+    visit.script.sends = [(1.2, DRAINING)]
+    visit.button.click()
+    expect(visit.notice).to_have_text("Note: The service is about to stop.")
+    expect(visit.status).to_have_text("Listening.")
+    visit.wait_for_word("w8")
+    visit.stop()
+    assert [bool(config.get("resume")) for config in visit.script.configs] == [False, True]
+    assert visit.is_whole()
+
+
+def test_a_service_that_drains_is_waited_for_until_it_is_back(visit: Visit) -> None:
+    visit.script.sends = [(1.2, DRAINING)]
+    visit.script.turns_away = 3  # two of them as it stops, one as it starts
+    visit.script.turns_away_after = 1
+    visit.button.click()
+    expect(visit.status).to_contain_text("resuming… Nothing is lost")
+    visit.wait_for_word("w8")
+    visit.stop()
+    assert visit.is_whole()
+
+
 # The microphone
 
 

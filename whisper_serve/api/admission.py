@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from whisper_serve.errors import Overloaded, TooManyStreams
 
@@ -22,13 +22,20 @@ class Admission:
     def streams(self) -> int:
         return self._streams.total()
 
-    @contextmanager
-    def admit(self, client: str) -> Iterator[None]:
+    def admit(self, client: str) -> AbstractContextManager[None]:
         """A place for one stream of `client`. Raises `Overloaded` or `TooManyStreams`."""
+        return self._place(client, self._limit_per_client)
+
+    def admit_caller(self, name: str, limit: int | None) -> AbstractContextManager[None]:
+        """The same for a key's holder, from whatever address, who may have `limit` streams."""
+        return self._place(f"key {name}", self._limit if limit is None else limit)
+
+    @contextmanager
+    def _place(self, client: str, limit: int) -> Iterator[None]:
         if self.streams >= self._limit:
             raise Overloaded(RETRY_AFTER_S)
-        if self._streams[client] >= self._limit_per_client:
-            raise TooManyStreams(self._limit_per_client, RETRY_AFTER_S)
+        if self._streams[client] >= limit:
+            raise TooManyStreams(limit, RETRY_AFTER_S)
         self._streams[client] += 1
         try:
             yield

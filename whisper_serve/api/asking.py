@@ -15,6 +15,7 @@ from whisper_serve.errors import (
     Overloaded,
     WhisperServeError,
 )
+from whisper_serve.observability.context import current_request_id
 from whisper_serve.ports import Transcribes
 from whisper_serve.streaming.listener import LiveWindow
 from whisper_serve.streaming.messages import StreamConfig
@@ -75,7 +76,7 @@ class Asker:
             suppress_tokens=config.suppress_tokens,
             lane=Lane.LIVE_FINAL if window.final else Lane.LIVE_PARTIAL,
             session_id=self._session_id,
-            request_id=self._session_id,
+            request_id=current_request_id(),
             model=self._models.resolve(config.model),
             timeout_s=self._settings.window_timeout_s,
         )

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 import uuid
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from fastapi import WebSocket, WebSocketDisconnect
 
 from whisper_serve.api.admission import Admission
+from whisper_serve.api.auth.bill import bill_of
+from whisper_serve.api.auth.callers import ANYONE, caller_of
+from whisper_serve.api.auth.credentials import SUBPROTOCOL, offered_by
+from whisper_serve.api.course import Course
+from whisper_serve.api.delays import StreamMeter
 from whisper_serve.api.failures import Failure, answer_failure
 from whisper_serve.api.live import MAX_FRAME_BYTES, Timing, converse
+from whisper_serve.api.measuring import route_of
 from whisper_serve.api.peer import Peer, PeerGone
 from whisper_serve.api.services import Services
-from whisper_serve.errors import FrameTooBig, Overloaded, TooManyStreams, WhisperServeError
-from whisper_serve.observability.context import bound_request_id
+from whisper_serve.errors import (
+    Draining,
+    FrameTooBig,
+    Overloaded,
+    QuotaExceeded,
+    StorageUnavailable,
+    TooManyStreams,
+    WhisperServeError,
+)
+from whisper_serve.observability.context import bound
 
 logger = logging.getLogger(__name__)
 
@@ -85,26 +98,46 @@ async def serve(
 ) -> None:
     """Admit the client, or refuse it with an HTTP answer; then serve its stream."""
     session_id = uuid.uuid4().hex
-    with bound_request_id(session_id), ExitStack() as place:
+    socket.state.course = course = Course()
+    with bound(session_id=session_id), ExitStack() as place:
         try:
-            place.enter_context(admission.admit(client_of(socket)))
-        except (Overloaded, TooManyStreams) as exc:
-            await deny(socket, exc, session_id)
+            place.enter_context(_place(socket, admission))
+            place.enter_context(services.door.admit_stream())
+            await bill_of(socket).require_rest()
+        except (Draining, Overloaded, TooManyStreams, QuotaExceeded, StorageUnavailable) as exc:
+            await deny(socket, exc)
             return
         try:
-            await socket.accept(dialect.subprotocol)
+            await socket.accept(dialect.subprotocol or _own_subprotocol(socket))
         except GONE:
             return
-        code = await converse(
-            dialect.make_peer(Connection(socket, dialect.max_text_chars)),
-            config=services.config,
-            port=services.port,
-            session_id=session_id,
-            timing=timing,
-            idle_timeout_s=dialect.idle_timeout_s,
-        )
+        meter = StreamMeter(services.metrics, route_of(socket.scope))
+        with meter.stream():
+            code = meter.code = await converse(
+                dialect.make_peer(Connection(socket, dialect.max_text_chars)),
+                config=services.config,
+                port=services.port,
+                session_id=session_id,
+                timing=timing,
+                door=services.door,
+                idle_timeout_s=dialect.idle_timeout_s,
+                meter=meter,
+                course=course,
+                bill=bill_of(socket),
+            )
         if code is not None:
             await _close(socket, dialect.closing(code), timing.last_words_s)
+
+
+def _place(socket: WebSocket, admission: Admission) -> AbstractContextManager[None]:
+    caller = caller_of(socket)
+    if caller is ANYONE:
+        return admission.admit(client_of(socket))
+    return admission.admit_caller(caller.name, caller.max_streams)
+
+
+def _own_subprotocol(socket: WebSocket) -> str | None:
+    return SUBPROTOCOL if SUBPROTOCOL in offered_by(socket) else None
 
 
 async def _close(socket: WebSocket, closing: Closing, timeout_s: float) -> None:
@@ -115,9 +148,8 @@ async def _close(socket: WebSocket, closing: Closing, timeout_s: float) -> None:
         logger.debug("the client was gone before its stream was closed")
 
 
-async def deny(socket: WebSocket, exc: WhisperServeError, request_id: str) -> None:
+async def deny(socket: WebSocket, exc: WhisperServeError) -> None:
     """Refuse the handshake with an HTTP answer in the shape of the path's other errors."""
-    socket.state.request_id, socket.state.began = request_id, time.monotonic()
     try:
         await socket.send_denial_response(answer_failure(Failure.of(exc, socket), socket))
     except GONE:

@@ -12,15 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
 from whisper_serve.api.schemas import TranscriptionOut
-from whisper_serve.errors import (
-    EngineUnavailable,
-    InvalidParameter,
-    Overloaded,
-    TooManyStreams,
-    WhisperServeError,
-)
-
-RETRIED = (Overloaded, EngineUnavailable, TooManyStreams)
+from whisper_serve.errors import InvalidKey, InvalidParameter, UploadTooSlow, WhisperServeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +32,7 @@ class Failure:
     @classmethod
     def of(cls, exc: WhisperServeError, connection: HTTPConnection) -> Failure:
         request_id, latency_s = told_of(connection)
-        headers = {}
-        if isinstance(exc, RETRIED):
-            headers["Retry-After"] = str(math.ceil(exc.retry_after_s))
+        connection.state.failure_code = exc.code
         return cls(
             status=exc.http_status,
             code=exc.code,
@@ -50,9 +40,20 @@ class Failure:
             request_id=request_id,
             latency_s=latency_s,
             parameter=exc.parameter if isinstance(exc, InvalidParameter) else None,
-            headers=headers,
+            headers=_headers_of(exc),
             cause=exc,
         )
+
+
+def _headers_of(exc: WhisperServeError) -> dict[str, str]:
+    headers = {}
+    if (retry_after_s := getattr(exc, "retry_after_s", None)) is not None:
+        headers["Retry-After"] = str(math.ceil(retry_after_s))
+    if isinstance(exc, InvalidKey):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(exc, UploadTooSlow):
+        headers["Connection"] = "close"  # the rest of the body would still come
+    return headers
 
 
 Shape = Callable[[Failure], Response]
@@ -79,6 +80,7 @@ def native_failure(failure: Failure) -> JSONResponse:
 
 def answer_failure(failure: Failure, connection: HTTPConnection) -> Response:
     """`failure` as the API behind the connection's path tells it."""
+    connection.state.failure_code = failure.code
     app = connection.scope.get("app")
     shapes: Shapes = app.state.failure_shapes if app else {}
     path = path_of(connection.scope)
@@ -86,7 +88,14 @@ def answer_failure(failure: Failure, connection: HTTPConnection) -> Response:
     return shape(failure)
 
 
+def failure_code_of(scope: Scope) -> str | None:
+    """What a client was told that went wrong, if it was told of anything."""
+    code: str | None = scope.get("state", {}).get("failure_code")
+    return code
+
+
 def path_of(scope: Scope) -> str:
-    """The path within the application, wherever it is mounted."""
+    """The path within the application, wherever it is mounted; what it is to the router."""
     path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))
+    inner = path.removeprefix(scope.get("root_path", ""))
+    return inner if inner == "" or inner.startswith("/") else path

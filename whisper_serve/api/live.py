@@ -19,8 +19,16 @@ from functools import partial
 
 import numpy as np
 
+from whisper_serve.account import Account
 from whisper_serve.api.asking import Asker
+from whisper_serve.api.auth.bill import Bill
+from whisper_serve.api.auth.callers import ANYONE
+from whisper_serve.api.auth.tab import Tab
+from whisper_serve.api.auth.usage import AudioInMemory
+from whisper_serve.api.course import Course
 from whisper_serve.api.deadline import within
+from whisper_serve.api.delays import StreamMeter
+from whisper_serve.api.door import Door
 from whisper_serve.api.models import ServedModels
 from whisper_serve.api.outbox import Outbox
 from whisper_serve.api.peer import Incoming, Peer, PeerGone
@@ -31,13 +39,16 @@ from whisper_serve.audio.vad import VadOptions
 from whisper_serve.config import Config, StreamingConfig
 from whisper_serve.errors import (
     ClientTooFast,
+    Draining,
     InvalidMessage,
     InvalidRequest,
     ModelNotFound,
+    QuotaExceeded,
     StreamIdle,
     Superseded,
     WhisperServeError,
 )
+from whisper_serve.observability.metrics import Metrics
 from whisper_serve.ports import Transcribes
 from whisper_serve.streaming.listener import LiveWindow
 from whisper_serve.streaming.messages import (
@@ -71,13 +82,14 @@ class Timing:
 
     `config_s`: for a configuration before the defaults hold. `ack_every_s`: between two looks
     at what is to be acknowledged. `longest_wait_s`: between two attempts at a window, and
-    until the next window when all attempts failed. `last_words_s`: for the last messages of a
-    stream to be sent.
+    until the next window when all attempts failed. `settle_s`: for what was received to become
+    final when the service stops. `last_words_s`: for the last messages of a stream to be sent.
     """
 
     config_s: float = 5.0
     ack_every_s: float = 1.0
     longest_wait_s: float = 5.0
+    settle_s: float = 10.0
     last_words_s: float = 10.0
 
 
@@ -89,13 +101,19 @@ async def converse(
     session_id: str,
     timing: Timing,
     idle_timeout_s: float | None = None,
+    door: Door | None = None,
+    meter: StreamMeter | None = None,
+    course: Course | None = None,
+    bill: Bill | None = None,
 ) -> int | None:
     """Serve one stream; returns the close code, None when the peer is gone."""
+    course = course or Course()
+    door = door or Door(config)
     if idle_timeout_s is None:
         idle_timeout_s = config.streaming.idle_timeout_s
     error: WhisperServeError
     try:
-        stream_config = await within(idle_timeout_s, peer.configuration())
+        stream_config = await within(idle_timeout_s, door.drain.unless_over(peer.configuration()))
         live = LiveStream(
             peer,
             stream_config,
@@ -104,6 +122,10 @@ async def converse(
             session_id=session_id,
             timing=timing,
             idle_timeout_s=idle_timeout_s,
+            door=door,
+            meter=meter or StreamMeter(Metrics()),
+            course=course,
+            tab=Tab(bill or Bill(ANYONE, AudioInMemory())),
         )
     except PeerGone:
         return None
@@ -116,6 +138,7 @@ async def converse(
         error = WhisperServeError(OUR_FAULT)
     else:
         return await live.run()
+    course.ended = error.code
     return await _turn_away(peer, error)
 
 
@@ -140,12 +163,21 @@ class LiveStream:
         session_id: str,
         timing: Timing,
         idle_timeout_s: float,
+        door: Door,
+        meter: StreamMeter,
+        course: Course,
+        tab: Tab,
     ) -> None:
         settings = config.streaming
         self._peer = peer
         self._settings = settings
         self._timing = timing
         self._idle_timeout_s = idle_timeout_s
+        self._door = door
+        self._meter = meter
+        self._course = course
+        self._tab = tab
+        self._account = Account(port)
         self._models = ServedModels(config)
         self._models.resolve(stream_config.model)
         self._decoder = live_decoder(
@@ -164,8 +196,10 @@ class LiveStream:
             make_vad=SileroVad,
         )
         self._asker = Asker(
-            port, settings, self._models, session_id, longest_wait_s=timing.longest_wait_s
+            self._account, settings, self._models, session_id, longest_wait_s=timing.longest_wait_s
         )
+        if stream_config.resume is not None:
+            meter.resumed(stream_config.resume.committed_until)
         self._outbox = Outbox()
         self._changed = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
@@ -178,7 +212,8 @@ class LiveStream:
     async def run(self) -> int | None:
         """Serve the stream; returns the close code, None when the peer is gone."""
         writer = self._start(self._write)
-        helpers = [self._start(self._read), self._start(self._tick)]
+        work = (self._read, self._tick, self._drain, self._charge)
+        helpers = [self._start(each) for each in work]
         try:
             await self._guarded(self._drive)
             self._post()
@@ -188,11 +223,19 @@ class LiveStream:
         finally:
             await _end([*helpers, writer, *([self._asking] if self._asking else [])])
             self._decoder.close()
+            self._conclude()
+            await self._tab.settle(self._session.received_s - self._session.backlog_s)
         return None if self._is_gone else self._close_code
 
     @property
     def _close_code(self) -> int | None:
         return TRY_AGAIN_LATER if self._outbox.is_full else self._session.close_code
+
+    def _conclude(self) -> None:
+        config, audio_s = self._session.config, self._session.received_s
+        self._course.is_resumed = config.resume is not None
+        self._course.audio_s, self._course.windows = audio_s, self._account.windows
+        self._account.report("a stream was heard", audio_s, self._models.resolve(config.model))
 
     # The driver
 
@@ -209,6 +252,7 @@ class LiveStream:
     def _post(self) -> None:
         for message in self._session.messages_to_send():
             self._outbox.put(message)
+            self._course.tell(message)
             if isinstance(message, Failed) and message.fatal:
                 return  # the last thing that a client hears
 
@@ -226,9 +270,10 @@ class LiveStream:
 
     async def _hear(self, window: LiveWindow) -> None:
         try:
-            hypothesis = await self._asker.ask(
-                window, self._session.config, on_retry=self._session.receive_retry
-            )
+            with self._door.asking(window):
+                hypothesis = await self._asker.ask(
+                    window, self._session.config, on_retry=self._retry
+                )
         except InvalidRequest as exc:  # a language that the model does not know
             self._abort(exc)
         except Superseded as exc:  # engines are well, and partials go on
@@ -239,6 +284,10 @@ class LiveStream:
             self._session.receive_failure(window, exc)
         else:
             self._session.receive_hypothesis(window, hypothesis)
+
+    def _retry(self) -> None:
+        self._meter.retried()
+        self._session.receive_retry()
 
     def _rest(self, window: LiveWindow) -> None:
         """Leave engines alone that failed; a window that is due at once would fail again, and
@@ -266,7 +315,7 @@ class LiveStream:
     async def _take(self, incoming: Incoming) -> None:
         if incoming is None:
             self._is_gone = True
-        elif self._session.close_code is not None:
+        elif self._session.close_code is not None or self._session.is_leaving:
             pass  # too late; it is read so that it lies nowhere
         elif isinstance(incoming, bytes):
             await self._take_audio(incoming)
@@ -308,7 +357,11 @@ class LiveStream:
 
     async def _take_samples(self, samples: Samples) -> None:
         for first in range(0, len(samples), SLICE):
-            self._session.receive_audio(samples[first : first + SLICE])
+            piece = samples[first : first + SLICE]
+            self._session.receive_audio(piece)
+            self._meter.arrived(
+                seconds(len(piece)), self._session.received_until_s, time.monotonic()
+            )
             self._changed.set()
             await asyncio.sleep(0)
 
@@ -338,6 +391,21 @@ class LiveStream:
         if self._session.close_code is None:
             self._session.abort(error)
 
+    # The end of the service
+
+    async def _drain(self) -> None:
+        """A client that is told may go elsewhere by itself; with one that stays, all that came
+        becomes final, and it goes on elsewhere from there."""
+        drain = self._door.drain
+        await drain.begun()
+        self._session.warn(Draining.code, "the service is about to stop here: go on elsewhere")
+        self._changed.set()
+        await drain.over()
+        self._session.leave()
+        self._changed.set()
+        await asyncio.sleep(self._timing.settle_s)
+        self._session.leave_now()
+
     # The clock and the writer
 
     async def _tick(self) -> None:
@@ -351,6 +419,16 @@ class LiveStream:
     @property
     def _standing(self) -> tuple[float, float]:
         return self._session.received_s, self._session.backlog_s
+
+    async def _charge(self) -> None:
+        """What came within a caller's quota becomes final before the stream ends for it."""
+        while not self._session.is_leaving:
+            await asyncio.sleep(self._timing.ack_every_s)
+            try:
+                await self._tab.charge(self._session.received_s)
+            except QuotaExceeded as exc:
+                self._session.leave(exc)
+                self._changed.set()
 
     def _acknowledge(self) -> None:
         """Tell what came or was settled since the last time, and after the end that what waits
@@ -374,6 +452,7 @@ class LiveStream:
     async def _write(self) -> None:
         while (message := await self._outbox.take()) is not None:
             await self._peer.send(message)
+            self._meter.told(message, time.monotonic())
 
     def _start(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         return asyncio.create_task(self._guarded(work))

@@ -234,7 +234,7 @@ class HealthOut(BaseModel):
     the engine that answered. `load_s`: seconds that loading its weights took. `audio_waiting_s`:
     seconds of audio in the windows that wait."""
 
-    status: Literal["healthy", "unhealthy"]
+    status: Literal["healthy", "unhealthy", "draining"]
     reason: str | None = None
     version: str
     engine: str | None = None

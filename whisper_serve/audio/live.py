@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 from whisper_serve.audio.encodings import pcm_encoding, tamed
-from whisper_serve.audio.live_container import ContainerDecoder
+from whisper_serve.audio.isolation import IsolatedContainerDecoder
 from whisper_serve.audio.pcm import SAMPLE_RATE, Samples
 from whisper_serve.audio.resample import Resampler, joined
 
@@ -53,7 +53,7 @@ def live_decoder(encoding: str, sample_rate: int, channels: int) -> LiveDecoder:
     """`encoding`: "container", which tells rate and channels itself, or one of
     `encodings.pcm_encoding`, with 1 or 2 `channels` interleaved."""
     if encoding == "container":
-        return ContainerDecoder()
+        return IsolatedContainerDecoder()
     if (encoding, sample_rate, channels) == ("pcm_s16le", SAMPLE_RATE, 1):
         return ReadyPcm()
     return PcmDecoder(encoding, sample_rate, channels)

@@ -1,4 +1,4 @@
-"""The Python client: whole files over REST, live audio over the WebSocket.
+"""The Python client: whole files and jobs over REST, live audio over the WebSocket.
 
 `AsyncClient` does the work, `Client` is the same without `await`. See `docs/client.md`.
 """
@@ -20,18 +20,24 @@ from whisper_serve.client.events import (
     UtteranceEnd,
     Warned,
 )
+from whisper_serve.client.jobs import AsyncJobs, Job, JobError, WebhookState
 from whisper_serve.client.recorder import Microphone, microphone
 from whisper_serve.client.stream import Stream
-from whisper_serve.client.sync_client import Client
+from whisper_serve.client.sync_client import Client, Jobs
+from whisper_serve.client.webhooks import verify_webhook
 
 __all__ = [
     "AsyncClient",
+    "AsyncJobs",
     "Client",
     "Done",
     "Endpoint",
     "Event",
     "Failed",
     "Final",
+    "Job",
+    "JobError",
+    "Jobs",
     "Microphone",
     "Partial",
     "Progress",
@@ -44,6 +50,8 @@ __all__ = [
     "Transcription",
     "UtteranceEnd",
     "Warned",
+    "WebhookState",
     "Word",
     "microphone",
+    "verify_webhook",
 ]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import httpx
 
 from whisper_serve.client import upload
+from whisper_serve.client.access import headers_with, trusting
 from whisper_serve.client.answers import Transcription
-from whisper_serve.client.connection import dial, http_url, ws_url
+from whisper_serve.client.connection import dial, ws_url
 from whisper_serve.client.events import Done
+from whisper_serve.client.jobs import AsyncJobs
 from whisper_serve.client.journal import Journal
-from whisper_serve.client.options import StreamOptions, TranscribeOptions
+from whisper_serve.client.options import StreamOptions, TranscribeOptions, fields_of
 from whisper_serve.client.patience import Patience
+from whisper_serve.client.service import Service
 from whisper_serve.client.sources import Source, config_for, paced, pieces_of
 from whisper_serve.client.stream import Conversation, Stream
 
@@ -34,28 +38,39 @@ class AsyncClient:
 
     `timeout_s`: for connecting and for sending a piece. `answer_timeout_s`: for the answer to
     a whole file. `silence_s`: a stream's server that says nothing for so long is gone.
-    `give_up_after_s`: how long a stream tries to connect again while nothing is settled.
-    `headers` go with every request. Raises `InvalidParameter` for a `base_url` that is none.
+    `give_up_after_s`: how long a stream tries to connect again while nothing is settled, and a
+    request is made again to a service that is busy. `api_key`: of the environment variable
+    `WHISPER_SERVE_API_KEY` when it is None. `ca_file`: the certificates to trust, instead of
+    the system's. `headers` go with every request. Raises `InvalidParameter` for a `base_url`,
+    a key or a file that is none.
     """
 
     def __init__(
         self,
         base_url: str = "http://127.0.0.1:8000",
         *,
+        api_key: str | None = None,
+        ca_file: str | Path | None = None,
         timeout_s: float = TIMEOUT_S,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
         silence_s: float = SILENCE_S,
         give_up_after_s: float = GIVE_UP_AFTER_S,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self._transcribe_url = http_url(base_url, "/transcribe")
         self._stream_url = ws_url(base_url, "/stream")
         self._timeout_s = timeout_s
         self._silence_s = silence_s
         self._give_up_after_s = give_up_after_s
-        self._headers = dict(headers or {})
-        timeout = httpx.Timeout(timeout_s, read=answer_timeout_s)
-        self._http = httpx.AsyncClient(headers=self._headers, timeout=timeout)
+        self._headers = headers_with(api_key, headers, base_url)
+        self._trust = trusting(ca_file, base_url)
+        self._service = Service(
+            base_url,
+            headers=self._headers,
+            timeout=httpx.Timeout(timeout_s, read=answer_timeout_s),
+            trust=self._trust,
+            give_up_after_s=give_up_after_s,
+        )
+        self.jobs = AsyncJobs(self._service)
 
     async def transcribe(
         self,
@@ -72,11 +87,9 @@ class AsyncClient:
         fills in the numbers of Whisper's segments. Raises `ServerRefused`, `ConnectionLost`,
         `UnexpectedAnswer`, and `UnreadableAudio` when the file cannot be read.
         """
-        fields = {key: _form_value(value) for key, value in options.items() if value is not None}
+        fields = fields_of(options)
         fields["response_format"] = "verbose_json" if verbose else "json"
-        return await upload.transcribe(
-            self._http, self._transcribe_url, recording, fields, progress
-        )
+        return await upload.transcribe(self._service, recording, fields, progress)
 
     def stream(
         self, source: Source, *, realtime: bool = False, **config: Unpack[StreamOptions]
@@ -99,7 +112,7 @@ class AsyncClient:
             pieces = paced(pieces, journal.bytes_per_s)
         return Stream(
             Conversation(
-                partial(dial, self._stream_url, self._headers, self._timeout_s),
+                partial(dial, self._stream_url, self._headers, self._timeout_s, self._trust),
                 pieces,
                 journal,
                 Patience(self._give_up_after_s),
@@ -119,7 +132,7 @@ class AsyncClient:
         return text
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        await self._service.aclose()
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -131,9 +144,3 @@ class AsyncClient:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-
-def _form_value(value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        return ",".join(str(item) for item in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -15,8 +15,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from whisper_serve.client.access import key_in
 from whisper_serve.client.answers import Transcription
-from whisper_serve.client.async_client import AsyncClient
+from whisper_serve.client.async_client import GIVE_UP_AFTER_S, AsyncClient
 from whisper_serve.client.events import Event, Failed, Final, Partial, Ready, Reconnecting, Warned
 from whisper_serve.client.options import StreamOptions, TranscribeOptions
 from whisper_serve.client.recorder import Microphone, microphone
@@ -39,16 +40,29 @@ STREAM_OPTIONS = (
 def transcribe(options: argparse.Namespace) -> int:
     """Returns 1 when a file failed, of which one line tells; the others are done."""
     if options.output_dir is not None:
-        _check_targets(options.files, options.output_dir, options.format)
-    return _run(_transcribe_all(AsyncClient(options.url), options))
+        check_targets(options.files, options.output_dir, options.format)
+    return run(_transcribe_all(client_of(options), options))
 
 
 def stream(options: argparse.Namespace) -> int:
     """Returns 1 when the stream failed."""
-    return _run(_stream(AsyncClient(options.url, give_up_after_s=options.give_up_after), options))
+    client = client_of(options, give_up_after_s=options.give_up_after)
+    return run(_stream(client, options))
 
 
-def _run(work: Coroutine[Any, Any, int]) -> int:
+def client_of(options: argparse.Namespace, give_up_after_s: float = GIVE_UP_AFTER_S) -> AsyncClient:
+    """Raises `InvalidParameter`."""
+    key_file: Path | None = options.api_key_file
+    return AsyncClient(
+        options.url,
+        api_key=None if key_file is None else key_in(key_file),
+        ca_file=options.ca_file,
+        give_up_after_s=give_up_after_s,
+    )
+
+
+def run(work: Coroutine[Any, Any, int]) -> int:
+    """The exit code of `work`."""
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:
@@ -70,11 +84,11 @@ async def _transcribe_all(client: AsyncClient, options: argparse.Namespace) -> i
 async def _try(client: AsyncClient, path: Path, options: argparse.Namespace) -> bool:
     try:
         transcription = await _transcribe(client, path, options)
-        _give_out(_format(transcription, path, options.format), path, options)
+        give_out(written(transcription, path, options.format), path, options)
     except BrokenPipeError:
         raise
     except (WhisperServeError, OSError) as exc:
-        _complain(f"{path}: {exc}")
+        complain(f"{path}: {exc}")
         return False
     return True
 
@@ -82,13 +96,6 @@ async def _try(client: AsyncClient, path: Path, options: argparse.Namespace) -> 
 async def _transcribe(
     client: AsyncClient, path: Path, options: argparse.Namespace
 ) -> Transcription:
-    # Subtitles are cut at them.
-    with_words = options.word_timestamps or options.format in {"srt", "vtt"}
-    chosen = TranscribeOptions(task=options.task, word_timestamps=with_words)
-    if options.model:
-        chosen["model"] = options.model
-    if options.language:
-        chosen["language"] = options.language
     with tqdm(desc=path.name, unit="B", unit_scale=True, leave=False, disable=None) as bar:
 
         def sent(count: int, total: int) -> None:
@@ -97,22 +104,33 @@ async def _transcribe(
             if count == total:
                 bar.set_description(f"{path.name}: transcribing")
 
-        return await client.transcribe(path, progress=sent, **chosen)
+        return await client.transcribe(path, progress=sent, **options_of(options))
 
 
-def _format(transcription: Transcription, path: Path, form: str) -> str:
+def options_of(options: argparse.Namespace) -> TranscribeOptions:
+    # Subtitles are cut at the times of words.
+    with_words = options.word_timestamps or options.format in {"srt", "vtt"}
+    chosen = TranscribeOptions(task=options.task, word_timestamps=with_words)
+    if options.model:
+        chosen["model"] = options.model
+    if options.language:
+        chosen["language"] = options.language
+    return chosen
+
+
+def written(transcription: Transcription, name: str | Path, form: str) -> str:
     match form:
         case "srt":
             return transcription.to_srt()
         case "vtt":
             return transcription.to_vtt()
         case "json":
-            fields = {"file": str(path), **transcription.model_dump(mode="json")}
+            fields = {"file": str(name), **transcription.model_dump(mode="json")}
             return json.dumps(fields, ensure_ascii=False) + "\n"
     return transcription.text + "\n"
 
 
-def _give_out(text: str, path: Path, options: argparse.Namespace) -> None:
+def give_out(text: str, path: Path, options: argparse.Namespace) -> None:
     if options.output_dir is not None:
         target = _target(path, options.output_dir, options.format)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +145,7 @@ def _target(path: Path, folder: Path, form: str) -> Path:
     return folder / f"{path.stem}{SUFFIXES[form]}"
 
 
-def _check_targets(files: Sequence[Path], folder: Path, form: str) -> None:
+def check_targets(files: Sequence[Path], folder: Path, form: str) -> None:
     taken: dict[Path, Path] = {}
     for path in files:
         target = _target(path, folder, form)
@@ -158,7 +176,7 @@ async def _show(events: Stream, screen: Screen, *, listening: bool) -> int:
             _show_event(event, screen, listening=listening)
     except WhisperServeError as exc:
         screen.close()
-        _complain(str(exc))
+        complain(str(exc))
         return FAILED
     return 0
 
@@ -208,5 +226,5 @@ def _stop_at_ctrl_c(source: Source) -> None:
         loop.add_signal_handler(signal.SIGINT, stop)
 
 
-def _complain(text: str) -> None:
+def complain(text: str) -> None:
     print(f"whisper-serve: error: {text}", file=sys.stderr)  # noqa: T201

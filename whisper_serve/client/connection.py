@@ -7,7 +7,7 @@ import json
 import math
 import ssl
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from websockets.asyncio.client import connect
@@ -21,17 +21,24 @@ LOST = (OSError, asyncio.TimeoutError, TimeoutError, WebSocketException)
 SCHEMES = {"http": "ws", "https": "wss"}
 CLOSE_TIMEOUT_S = 2.0
 MAX_MESSAGE_BYTES = 2**22
+GOING_AWAY, RESTART = 1001, 1012
 WRONG_CONFIG, TOO_BIG, TOO_FAST = 1008, 1009, 4429
 REFUSALS = {WRONG_CONFIG: "policy_violation", TOO_BIG: "too_big"}
 
 
 class Loss(NamedTuple):
-    """Why there is no connection; `retry_after_s` is how long the server wants to be left
-    alone, `too_fast` that it closed because audio came too fast."""
+    """Why there is no connection.
+
+    `retry_after_s`: how long the server wants to be left alone. `too_fast`: it closed because
+    audio came too fast. `parting`: it or something before it went away, as on an update.
+    `refused`: what it said when it let nobody in.
+    """
 
     reason: str
     retry_after_s: float = 0.0
     too_fast: bool = False
+    parting: bool = False
+    refused: ServerRefused | None = None
 
 
 def http_url(base_url: str, path: str) -> str:
@@ -54,14 +61,18 @@ def ws_url(base_url: str, path: str) -> str:
     return f"{SCHEMES[scheme]}:{rest}"
 
 
-def dial(url: str, headers: Mapping[str, str], timeout_s: float) -> connect:
-    """Opens a WebSocket when it is awaited, which raises one of `LOST`.
+def dial(
+    url: str, headers: Mapping[str, str], timeout_s: float, trust: ssl.SSLContext | None = None
+) -> connect:
+    """Opens a WebSocket when it is awaited, which raises one of `LOST`. `trust`: see `trusting`.
 
     Liveness is the stream's own affair: the library's pings would take a user who is slow to
     read for a server that is gone.
     """
+    secure: dict[str, Any] = {} if trust is None else {"ssl": trust}
     return connect(
         url,
+        **secure,
         additional_headers=headers,
         open_timeout=timeout_s,
         close_timeout=CLOSE_TIMEOUT_S,
@@ -92,18 +103,19 @@ def _judge_status(failure: InvalidStatus) -> Loss:
     refused = refusal_of(response.status_code, response.headers, bytes(response.body or b""))
     if response.status_code != 429 and response.status_code < 500:
         raise refused from failure
-    return Loss(str(refused), refused.retry_after_s or 0.0)
+    return Loss(str(refused), refused.retry_after_s or 0.0, refused=refused)
 
 
 def _judge_close(failure: ConnectionClosed, refusal: tuple[str, str] | None) -> Loss:
     if failure.rcvd is None:
-        return Loss("the connection broke off (1006)")
+        return Loss("the connection broke off (1006)", parting=True)
     code, said = failure.rcvd.code, failure.rcvd.reason
     if code in REFUSALS:
         error_code, message = refusal or (REFUSALS[code], said or "the server refused")
         raise ServerRefused(code, error_code, message) from failure
     why = refusal[1] if refusal else said or "the server closed the connection"
-    return Loss(f"{why} ({code})", too_fast=code == TOO_FAST)
+    parting = code in {GOING_AWAY, RESTART}
+    return Loss(f"{why} ({code})", too_fast=code == TOO_FAST, parting=parting)
 
 
 def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> ServerRefused:

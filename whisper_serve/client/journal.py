@@ -130,7 +130,7 @@ class Journal:
     def connect(self) -> None:
         """A new connection begins: nothing is sent on it yet."""
         self._sent = self._opened_at = self._kept_from
-        self._greeted = self._end_sent = False
+        self._greeted = self._end_sent = self.is_draining = False
         self._ready: Ready | None = None
         self._lag_s = 0.0
         self.refusal = None
@@ -139,6 +139,12 @@ class Journal:
     def can_resume(self) -> bool:
         """Nothing can be sent again of a container: it is not kept, it cannot be cut."""
         return self._layout is not None or not self._sent
+
+    @property
+    def wants_to_leave(self) -> bool:
+        """Whether to go on elsewhere now, of a server that is about to stop: what it would settle
+        in haste at last might end within a word. All that was sent it may bring to its end."""
+        return self.is_draining and self._layout is not None and not self._end_sent
 
     @property
     def is_done(self) -> bool:
@@ -200,6 +206,8 @@ class Journal:
                 self._lag_s = event.lag
             case Warned(code="client_too_fast") if not self._is_far_ahead:
                 self.slow_down()
+            case Warned(code="draining"):
+                self.is_draining = True
             case Failed() if fields.get("fatal"):
                 self.refusal = (event.code, event.message)
                 return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, TypedDict
 
 from whisper_serve.streaming.messages import Encoding, PolicyName
@@ -51,3 +52,14 @@ class StreamOptions(TypedDict, total=False):
     encoding: Encoding
     sample_rate: int
     channels: int
+
+
+def fields_of(options: Mapping[str, object]) -> dict[str, str]:
+    """Options as the fields of a form; those that are None are the service's to decide."""
+    return {key: _form_value(value) for key, value in options.items() if value is not None}
+
+
+def _form_value(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(str(item) for item in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

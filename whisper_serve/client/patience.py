@@ -23,14 +23,27 @@ class Patience:
         self._chance = chance
         self._failing_since: float | None = None
         self._connected_at: float | None = None
+        self._has_parted = False
         self.attempt = 0
 
     def progressed(self) -> None:
         """Something was settled."""
-        self._failing_since, self.attempt = None, 0
+        self._failing_since, self._has_parted, self.attempt = None, False, 0
 
     def connected(self, now: float) -> None:
         self._connected_at = now
+
+    def parted(self, now: float) -> float | None:
+        """Seconds to wait after a server took its leave, which is no failure. None when it did
+        so before and nothing was settled since: that is one."""
+        if self._stood_long(now):
+            self.progressed()
+        if self._has_parted or self._failing_since is not None:
+            return None
+        self._has_parted, self._connected_at = True, None
+        delay = self._backoff_s()
+        self.attempt += 1
+        return delay
 
     def failed(self, now: float, retry_after_s: float = 0.0) -> float | None:
         """Seconds to wait, at least `retry_after_s`; None when it is time to give up."""

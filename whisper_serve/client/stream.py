@@ -158,6 +158,8 @@ class Conversation:
             if event is not None:
                 self._events.put_nowait(event)
             self._notify()
+            if journal.wants_to_leave:
+                raise ConnectionAbortedError("the service is about to stop there")
 
     async def _message(self, socket: ClientConnection) -> str | bytes:
         """The next one. Raises `TimeoutError` when the server says nothing for too long.
@@ -211,16 +213,24 @@ class Conversation:
         return KEEPALIVE if _now() >= due else None
 
     async def _wait(self, loss: Loss, failure: BaseException) -> None:
-        """Before another try. Raises `ConnectionLost` when there is none."""
+        """Before another try. Raises `ServerRefused` or `ConnectionLost` when there is none."""
         if not self._journal.can_resume:
             raise ConnectionLost(f"{loss.reason}; a container cannot be resumed") from failure
         if loss.too_fast:
             self._journal.slow_down()
-        delay_s = self._patience.failed(_now(), loss.retry_after_s)
+        delay_s = self._delay_s(loss)
         if delay_s is None:
-            raise ConnectionLost(f"the service cannot be reached: {loss.reason}") from failure
+            lost = ConnectionLost(f"the service cannot be reached: {loss.reason}")
+            raise loss.refused or lost from failure
         self._events.put_nowait(Reconnecting(self._patience.attempt, loss.reason, delay_s))
         await asyncio.sleep(delay_s)
+
+    def _delay_s(self, loss: Loss) -> float | None:
+        """None: it has failed for too long."""
+        now, delay_s = _now(), None
+        if loss.parting or self._journal.is_draining:
+            delay_s = self._patience.parted(now)
+        return self._patience.failed(now, loss.retry_after_s) if delay_s is None else delay_s
 
     def _notify(self) -> None:
         self._changes += 1

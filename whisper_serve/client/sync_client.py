@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from whisper_serve.client import upload
 from whisper_serve.client.answers import Transcription
 from whisper_serve.client.async_client import AsyncClient
 from whisper_serve.client.events import Event
+from whisper_serve.client.jobs import AsyncJobs, Job, Status, Written
 from whisper_serve.client.options import StreamOptions, TranscribeOptions
 from whisper_serve.client.sources import Source
 from whisper_serve.client.stream import Stream
@@ -34,6 +35,7 @@ class Client:
     def __init__(self, base_url: str = "http://127.0.0.1:8000", **options: Any) -> None:
         self._client = AsyncClient(base_url, **options)
         self._loop = _LoopThread()
+        self.jobs = Jobs(self._client.jobs, self._loop)
 
     def transcribe(
         self,
@@ -84,10 +86,72 @@ class Client:
         self.close()
 
 
-async def _next(stream: Stream) -> Event | None:
+class Jobs:
+    """`AsyncJobs` without `await`; `Client.jobs`."""
+
+    def __init__(self, jobs: AsyncJobs, loop: _LoopThread) -> None:
+        self._jobs = jobs
+        self._loop = loop
+
+    def submit(
+        self,
+        recording: upload.Recording | None = None,
+        *,
+        url: str | None = None,
+        webhook_url: str | None = None,
+        idempotency_key: str | None = None,
+        progress: upload.Sent | None = None,
+        **options: Unpack[TranscribeOptions],
+    ) -> Job:
+        work = self._jobs.submit(
+            recording,
+            url=url,
+            webhook_url=webhook_url,
+            idempotency_key=idempotency_key,
+            progress=progress,
+            **options,
+        )
+        return self._loop.run(work)
+
+    def get(self, job_id: str) -> Job:
+        return self._loop.run(self._jobs.get(job_id))
+
+    def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
+        return self._loop.run(self._jobs.wait(job_id, timeout_s))
+
+    @overload
+    def result(self, job_id: str) -> Transcription: ...
+
+    @overload
+    def result(self, job_id: str, response_format: Written) -> str: ...
+
+    def result(self, job_id: str, response_format: Written | None = None) -> Transcription | str:
+        if response_format is None:
+            return self._loop.run(self._jobs.result(job_id))
+        return self._loop.run(self._jobs.result(job_id, response_format))
+
+    def cancel(self, job_id: str) -> Job:
+        return self._loop.run(self._jobs.cancel(job_id))
+
+    def redrive(self, job_id: str) -> Job:
+        return self._loop.run(self._jobs.redrive(job_id))
+
+    def resend_webhook(self, job_id: str) -> Job:
+        return self._loop.run(self._jobs.resend_webhook(job_id))
+
+    def delete(self, job_id: str) -> None:
+        self._loop.run(self._jobs.delete(job_id))
+
+    def list(self, status: Status | None = None) -> Iterator[Job]:
+        jobs = self._jobs.list(status)
+        while (job := self._loop.run(_next(jobs))) is not None:
+            yield job
+
+
+async def _next(items: AsyncIterator[Result]) -> Result | None:
     """None behind the last one: a StopAsyncIteration cannot leave a coroutine."""
-    async for event in stream:
-        return event
+    async for item in items:
+        return item
     return None
 
 

@@ -1,45 +1,74 @@
-"""Sending a recording to `POST /transcribe`."""
+"""Sending a recording as a form."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import httpx
 from pydantic import ValidationError
 
 from whisper_serve.client.answers import Transcription
-from whisper_serve.client.connection import refusal_of
-from whisper_serve.errors import ConnectionLost, UnexpectedAnswer, UnreadableAudio
+from whisper_serve.client.service import Make, Service
+from whisper_serve.errors import UnexpectedAnswer, UnreadableAudio
 
 Recording = str | Path | bytes | BinaryIO
 Sent = Callable[[int, int], None]
 
 
+class File(NamedTuple):
+    name: str
+    content: BinaryIO
+
+
 async def transcribe(
-    http: httpx.AsyncClient,
-    url: str,
-    recording: Recording,
-    fields: Mapping[str, str],
-    progress: Sent | None,
+    service: Service, recording: Recording, fields: Mapping[str, str], progress: Sent | None
 ) -> Transcription:
     """One upload and its answer; see `AsyncClient.transcribe`."""
+    async with opened(recording) as file:
+        make = form_of(service, "/transcribe", file, fields, progress=progress)
+        return read(await service.ask(make, repeatable=False))
+
+
+@asynccontextmanager
+async def opened(recording: Recording) -> AsyncIterator[File]:
+    """Its name and its bytes. Raises `UnreadableAudio`, also for a failure while it is read."""
     file = await asyncio.to_thread(_open, recording)
     try:
-        files = {"audio_file": (_name(recording), file)}
-        form = httpx.Request("POST", url, data=dict(fields), files=files)
-        response = await http.post(url, headers=_headers(form), content=_body(form, progress))
-    except httpx.RequestError as exc:
-        raise ConnectionLost(f"{url}: {str(exc) or type(exc).__name__}") from exc
+        yield File(_name(recording), file)
     except OSError as exc:
         raise _unreadable(recording, exc) from exc
     finally:
         if file is not recording:
             file.close()
-    return _read(response)
+
+
+def form_of(
+    service: Service,
+    path: str,
+    file: File,
+    fields: Mapping[str, str],
+    *,
+    progress: Sent | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Make:
+    """Makes the request that sends `file`, from its start each time."""
+
+    def make() -> httpx.Request:
+        files = {"audio_file": (file.name, file.content)}
+        form = httpx.Request("POST", service.url(path), data=dict(fields), files=files)
+        return service.http.build_request(
+            "POST",
+            form.url,
+            headers={**_headers(form), **(headers or {})},
+            content=_body(form, progress),
+        )
+
+    return make
 
 
 def _open(recording: Recording) -> BinaryIO:
@@ -80,9 +109,8 @@ async def _body(form: httpx.Request, progress: Sent | None) -> AsyncIterator[byt
             progress(sent, total)
 
 
-def _read(response: httpx.Response) -> Transcription:
-    if response.status_code != httpx.codes.OK:
-        raise refusal_of(response.status_code, response.headers, response.content)
+def read(response: httpx.Response) -> Transcription:
+    """The transcript that an answer holds. Raises `UnexpectedAnswer`."""
     try:
         return Transcription.model_validate_json(response.content)
     except ValidationError as exc:

@@ -7,6 +7,7 @@ and run on its own threads. It never talks HTTP and knows nothing of Ray.
 from __future__ import annotations
 
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal, Protocol
@@ -14,6 +15,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from whisper_serve.observability.context import bound
 from whisper_serve.text.transcript import Hypothesis
 
 SAMPLE_RATE = 16_000
@@ -72,6 +74,8 @@ class DecodeTask:
     `full_padding`: padded to 30 s at once, as Whisper was trained, rather than when a decode with
     less was suspicious; slower and surer.
     `model`: the name of a served model; empty is the default one.
+    `request_id`, `session_id`, `caller`, `traceparent`: whose window it is, for the log and the
+    trace; windows of one session take turns.
     `timeout_s`: seconds from `submit` after which nobody waits for the answer any more.
     """
 
@@ -90,12 +94,24 @@ class DecodeTask:
     lane: Lane = Lane.FILE
     session_id: str = ""
     request_id: str = ""
+    caller: str = ""
+    traceparent: str = ""
     model: str = ""
     timeout_s: float = 300.0
 
     @property
     def duration_s(self) -> float:
         return len(self.samples) / SAMPLE_RATE
+
+
+def bound_to(task: DecodeTask) -> AbstractContextManager[None]:
+    """For as long as it is worked on: what is logged tells whose window it is."""
+    return bound(
+        request_id=task.request_id,
+        session_id=task.session_id,
+        caller=task.caller,
+        traceparent=task.traceparent,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +129,14 @@ class EngineInfo:
 @dataclass(frozen=True, slots=True)
 class EngineLoad:
     """What an engine has to do: windows waiting and the seconds of audio in them, windows being
-    decoded, and the age in seconds of the decode that has run longest (0 when idle)."""
+    decoded, and the age in seconds of the decode that has run longest (0 when idle).
+    `waiting_files`: those of the waiting windows that are of files."""
 
     waiting: int
     waiting_s: float
     running: int
     oldest_running_s: float
+    waiting_files: int = 0
 
 
 class Engine(Protocol):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from whisper_serve.engines.base import DecodeTask, EngineInfo
+from whisper_serve.engines.base import DecodeTask, EngineInfo, bound_to
 from whisper_serve.engines.fallback import Candidate
 from whisper_serve.engines.intake import Intake
 from whisper_serve.engines.padding import Padding
@@ -30,7 +30,6 @@ from whisper_serve.engines.steps import (
 )
 from whisper_serve.engines.word_times import Alignment
 from whisper_serve.errors import EngineFailed, WhisperServeError
-from whisper_serve.observability.context import bound_request_id
 from whisper_serve.text.transcript import Hypothesis
 
 logger = logging.getLogger(__name__)
@@ -68,7 +67,7 @@ class Row:
     """One window and the step it waits for; `outcome` once there are no more."""
 
     steps: Steps[Hypothesis]
-    request_id: str = "-"
+    task: DecodeTask
     step: Step | None = None
     outcome: Outcome | None = None
 
@@ -86,7 +85,7 @@ class Row:
             self.fail(exc)
 
     def fail(self, exc: BaseException) -> None:
-        with bound_request_id(self.request_id):
+        with bound_to(self.task):
             logger.error("a window could not be decoded", exc_info=exc)
         self.step = None
         if isinstance(exc, WhisperServeError):
@@ -134,7 +133,7 @@ class BatchWorker:
 
     def _begun(self, job: Job) -> Row:
         steps = decode_window(job.task, self._backend.shape, self._padding)
-        row = Row(steps, job.task.request_id or "-")
+        row = Row(steps, job.task)
         row.send(None)
         return row
 

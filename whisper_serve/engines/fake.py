@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from whisper_serve.engines.base import DecodeTask, EngineInfo
+from whisper_serve.engines.base import DecodeTask, EngineInfo, bound_to
 from whisper_serve.engines.intake import Intake
 from whisper_serve.errors import EngineFailed, WhisperServeError
-from whisper_serve.observability.context import bound_request_id
 from whisper_serve.text.transcript import Hypothesis
 
 Answer = Hypothesis | WhisperServeError | Callable[[DecodeTask], Hypothesis]
@@ -31,7 +30,7 @@ class FakeWorker:
     def work(self, intake: Intake) -> None:
         while (jobs := intake.take(1, wait=True)) is not None:
             for job in jobs:
-                with bound_request_id(job.task.request_id or "-"):
+                with bound_to(job.task):
                     intake.answer(job, self._outcome(job.task))
 
     def close(self) -> None:

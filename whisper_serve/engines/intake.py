@@ -90,7 +90,7 @@ class Intake:
             if self._scheduler.waiting():
                 self._changed.notify()
         if isinstance(outcome, Hypothesis):
-            stats = replace(outcome.stats, queued_s=job.queued_s)
+            stats = replace(outcome.stats, queued_s=job.queued_s, batch_size=job.batch_size)
             outcome = replace(outcome, stats=stats)
         _settle(job, outcome)
 
@@ -116,6 +116,7 @@ class Intake:
                 waiting_s=self._scheduler.waiting_s(),
                 running=len(self._running),
                 oldest_running_s=0.0 if began is None else time.monotonic() - began,
+                waiting_files=self._scheduler.waiting(Lane.FILE),
             )
         _tell_expired(expired)
         return load
@@ -153,7 +154,8 @@ class Intake:
         now = time.monotonic()
         for job in jobs:
             self._running[job] = now
-            job.taken_at = now if job.taken_at is None else job.taken_at
+            if job.taken_at is None:
+                job.taken_at, job.batch_size = now, len(jobs)
         return jobs
 
     def _room(self, rows: int) -> Room:

@@ -30,7 +30,8 @@ MAX_GAP_S = 1.0
 class Job:
     """A window on its way through an engine. Times are those of a monotonic clock.
 
-    Windows of the same `company` can be decoded together. `taken_at`: when the decode began.
+    Windows of the same `company` can be decoded together. `taken_at`: when the decode began,
+    `batch_size`: of how many windows then, side by side.
     `steps` is what an engine keeps of a window that it puts back half done.
     """
 
@@ -39,6 +40,7 @@ class Job:
     company: object = None
     future: Future[Hypothesis] = field(default_factory=Future)
     taken_at: float | None = None
+    batch_size: int = 1
     steps: Any = None
 
     @property

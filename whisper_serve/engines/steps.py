@@ -108,7 +108,12 @@ def decode_window(task: DecodeTask, shape: ModelShape, padding: Padding) -> Step
     if candidate is None:
         candidate = yield from decoding.with_fallback(encoded)
     segments = yield from decoding.segments(encoded, candidate)
-    stats = DecodeStats(encoded_s=encoded_at - began, decoded_s=time.monotonic() - encoded_at)
+    stats = DecodeStats(
+        encoded_s=encoded_at - began,
+        decoded_s=time.monotonic() - encoded_at,
+        fallbacks=decoding.decodes - 1,
+        temperature=candidate.temperature,
+    )
     return Hypothesis(segments, language, probability, stats)
 
 
@@ -122,9 +127,11 @@ def _language(task: DecodeTask, shape: ModelShape, encoded: Encoded) -> Steps[tu
 
 
 class Decoding:
-    """From encoded audio to segments, in the language of `tokenizer`."""
+    """From encoded audio to segments, in the language of `tokenizer`; `decodes` counts how often
+    it was tried."""
 
     def __init__(self, task: DecodeTask, tokenizer: Tokenizer) -> None:
+        self.decodes = 0
         self._task = task
         self._tokenizer = tokenizer
         self._prompt = build_prompt(task, tokenizer)
@@ -150,6 +157,7 @@ class Decoding:
         return likeliest(candidates, policy)
 
     def generate(self, encoded: Encoded, temperature: float, max_tokens: int) -> Steps[Candidate]:
+        self.decodes += 1
         step = Generate(
             encoded,
             self._prompt,

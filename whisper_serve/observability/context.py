@@ -1,7 +1,7 @@
-"""The id of the request that is being served, bound once where it enters a process.
+"""Whose work is being done: bound once where it enters a process, and in every line of the log.
 
-Context variables do not cross a Ray handle, so a `DecodeTask` carries the id and the engine's
-process binds it again.
+Context variables do not cross a Ray handle, so a `DecodeTask` carries what is bound here and the
+engine's process binds it again.
 """
 
 from __future__ import annotations
@@ -11,14 +11,36 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any, NamedTuple
 
-_request_id: ContextVar[str] = ContextVar("request_id", default="-")
 MAX_LENGTH = 128
+NOTHING = "-"
 _UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
 
 
+class Bound(NamedTuple):
+    """Ids of the request and of the live stream, the caller's name, and the `traceparent` of the
+    work that asked for this one in another process; `-` where there is none."""
+
+    request_id: str = NOTHING
+    session_id: str = NOTHING
+    caller: str = NOTHING
+    traceparent: str = NOTHING
+
+
+_bound: ContextVar[Bound] = ContextVar("bound", default=Bound())  # noqa: B039 - it is frozen
+
+
+def current() -> Bound:
+    return _bound.get()
+
+
 def current_request_id() -> str:
-    return _request_id.get()
+    return current().request_id
+
+
+def current_session_id() -> str:
+    return current().session_id
 
 
 def accept_request_id(proposed: str | None) -> str:
@@ -28,9 +50,17 @@ def accept_request_id(proposed: str | None) -> str:
 
 
 @contextmanager
-def bound_request_id(request_id: str) -> Iterator[None]:
-    token = _request_id.set(request_id)
+def bound(**known: Any) -> Iterator[None]:
+    """Bind some fields of `Bound`, and leave the others as they are. Empty ones are nothing."""
+    values = {name: value or NOTHING for name, value in known.items()}
+    token = _bound.set(current()._replace(**values))
     try:
         yield
     finally:
-        _request_id.reset(token)
+        _bound.reset(token)
+
+
+@contextmanager
+def bound_request_id(request_id: str) -> Iterator[None]:
+    with bound(request_id=request_id):
+        yield

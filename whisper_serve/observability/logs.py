@@ -1,93 +1,120 @@
-"""Logging of one process: to the console and to a file of its own.
+"""Logging of one process: to the console, to a file of its own, and by category to further ones.
 
-Several processes must not rotate one file, so each puts its name before the suffix:
-`whisper_service.log` becomes `whisper_service.ingress-4711.log`.
+Modules log with `logging.getLogger(__name__)`. Facts go in `extra={"fields": {...}}`; those of a
+category have its logger, such as `whisper_serve.audit`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import sys
-from datetime import datetime, timezone
-from logging.handlers import RotatingFileHandler
-from pathlib import Path
+from collections.abc import Callable, Collection
 
 from whisper_serve.config import LoggingConfig
-from whisper_serve.errors import ConfigError, ConfigProblem
-from whisper_serve.observability.context import current_request_id
+from whisper_serve.observability.files import file_handler, process_file, remove_left_over
+from whisper_serve.observability.formats import formatter_of
+from whisper_serve.observability.outlet import Outlet
 
 LOGGER_NAME = "whisper_serve"
-TEXT_FORMAT = "%(asctime)s %(levelname)-7s %(name)s [%(request_id)s] %(message)s"
-MAX_FILE_BYTES = 10 * 2**20
-KEPT_FILES = 5
+AUDIT = f"{LOGGER_NAME}.audit"
+PERFORMANCE = f"{LOGGER_NAME}.performance"
+# Of other packages in our processes, warnings and worse go the same way. Ray's loggers hand
+# nothing up, so each is named.
+FOREIGN = (
+    *("asyncio", "concurrent.futures", "httpx", "opentelemetry", "ray", "ray.serve"),
+    *("sqlalchemy", "uvicorn"),
+)
+# What Ray has to say it writes to the console itself.
+SPEAKS_ITSELF = "ray"
 
-
-class RequestIdFilter(logging.Filter):
-    """Gives every record the id of the request that it belongs to."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id = current_request_id()
-        return True
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line; what was passed as `extra={"fields": {...}}` is merged in."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(),
-            "level": record.levelname,
-            "logger": record.name,
-            "request_id": getattr(record, "request_id", "-"),
-            "message": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+Wanted = Callable[[logging.LogRecord], bool]
 
 
 def configure_logging(config: LoggingConfig, process: str) -> None:
-    """Set the package's logger up for the process called `process`; replaces what was set
-    up before. Raises `ConfigError` when the log file cannot be written."""
-    logger = logging.getLogger(LOGGER_NAME)
-    handlers = _handlers(config, process)
-    for handler in logger.handlers[:]:
-        logger.removeHandler(handler)
-        handler.close()
-    logger.setLevel(config.level)
-    logger.propagate = False
-    for handler in handlers:
-        handler.setFormatter(_formatter(config.format))
-        handler.addFilter(RequestIdFilter())
-        logger.addHandler(handler)
-
-
-def _handlers(config: LoggingConfig, process: str) -> list[logging.Handler]:
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    """Set logging up for the process called `process`; replaces what was set up before. Raises
+    `ConfigError` when the log file cannot be written."""
+    handlers = [_console(config)]
     if config.file is not None:
-        handlers.append(_file_handler(process_file(config.file, process)))
-    return handlers
+        handlers += _files(config, process)
+        remove_left_over(config.file, config.kept_files)
+    for handler in handlers:
+        handler.setFormatter(formatter_of(config.format))
+    outlet = Outlet(handlers, process)
+    outlet.addFilter(_severe_or_ours(config))
+    stop_logging()
+    _set_levels(config)
+    for name in (LOGGER_NAME, *FOREIGN):
+        logging.getLogger(name).addHandler(outlet)
 
 
-def _file_handler(path: Path) -> logging.Handler:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return RotatingFileHandler(
-            path, maxBytes=MAX_FILE_BYTES, backupCount=KEPT_FILES, encoding="utf-8"
-        )
-    except OSError as exc:
-        problem = ConfigProblem("logging.file", str(path), exc.strerror or str(exc))
-        raise ConfigError("logging", [problem]) from exc
+def stop_logging() -> None:
+    """Write what waits, and undo what `configure_logging` did."""
+    for name in (LOGGER_NAME, *FOREIGN):
+        logger = logging.getLogger(name)
+        for handler in logger.handlers[:]:
+            if isinstance(handler, Outlet):
+                logger.removeHandler(handler)
+                handler.close()
+    package = logging.getLogger(LOGGER_NAME)
+    package.propagate = True
+    package.setLevel(logging.NOTSET)
 
 
-def process_file(file: Path, process: str) -> Path:
-    return file.with_name(f"{file.stem}.{process}-{os.getpid()}{file.suffix}")
+def _set_levels(config: LoggingConfig) -> None:
+    package = logging.getLogger(LOGGER_NAME)
+    package.setLevel(config.level)
+    package.propagate = False
+    # Who did what is written down however quiet the rest is to be.
+    logging.getLogger(AUDIT).setLevel(min(logging.INFO, package.level))
 
 
-def _formatter(style: str) -> logging.Formatter:
-    if style == "json":
-        return JsonFormatter()
-    return logging.Formatter(TEXT_FORMAT if style == "text" else style)
+def _severe_or_ours(config: LoggingConfig) -> Wanted:
+    least = max(logging.WARNING, logging.getLevelName(config.level))
+
+    def wanted(record: logging.LogRecord) -> bool:
+        if hasattr(record, "is_taken"):  # by way of a logger below
+            return False
+        record.is_taken = True
+        return record.levelno >= least or is_within(record.name, LOGGER_NAME)
+
+    return wanted
+
+
+def _console(config: LoggingConfig) -> logging.Handler:
+    """Everything, but the lines about each window only where nothing else has them."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(lambda record: not is_within(record.name, SPEAKS_ITSELF))
+    if config.file is not None and "performance" in config.categories:
+        handler.addFilter(lambda record: record.name != PERFORMANCE)
+    return handler
+
+
+def _files(config: LoggingConfig, process: str) -> list[logging.Handler]:
+    assert config.file is not None
+    own = [name for name in dict.fromkeys(config.categories) if name != "error"]
+    application = file_handler(config, process_file(config.file, process), delay=False)
+    application.addFilter(_of_none(own))
+    files: list[logging.Handler] = [application]
+    for category in dict.fromkeys(config.categories):
+        path = process_file(config.file, process, category)
+        handler = file_handler(config, path, delay=True)
+        if category == "error":
+            handler.setLevel(logging.ERROR)
+        else:
+            handler.addFilter(_of(category))
+        files.append(handler)
+    return files
+
+
+def _of(category: str) -> Wanted:
+    return lambda record: is_within(record.name, f"{LOGGER_NAME}.{category}")
+
+
+def _of_none(categories: Collection[str]) -> Wanted:
+    others = [_of(category) for category in categories]
+    return lambda record: not any(wanted(record) for wanted in others)
+
+
+def is_within(name: str, parent: str) -> bool:
+    """Whether a logger is another one or below it."""
+    return name == parent or name.startswith(f"{parent}.")

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from ray import serve
 from ray.serve import Application
 
+from whisper_serve.api.auth.startup import require_keys
 from whisper_serve.api.models import ServedModels
 from whisper_serve.config import Config
 from whisper_serve.config_file import load_config
@@ -25,6 +26,7 @@ from whisper_serve.engines.padding import Padding
 from whisper_serve.serving.asr import EngineBuilder, WhisperASR
 from whisper_serve.serving.cluster import cluster_nodes, connect
 from whisper_serve.serving.ingress import Ingress
+from whisper_serve.serving.job_runner import JobRunner, require_storage
 from whisper_serve.serving.models import Choice, most_windows
 from whisper_serve.serving.plan import Plan, make_plan
 
@@ -34,6 +36,11 @@ INGRESS_ONGOING = 10_000
 ASR_ONGOING_BEYOND_QUEUE = 64
 # A decode that has outlived its deadline this often will never end.
 STUCK_AFTER_TIMEOUTS = 2.0
+# Behind the drain of an ingress replica that Serve stops: it has to notice, to settle its streams
+# and to say goodbye.
+STOP_S = 30.0
+# To give jobs back.
+RUNNER_STOP_S = 10.0
 # A model that did not load three times will not load.
 START_ATTEMPTS = 3
 
@@ -50,9 +57,12 @@ def build_app(arguments: AppArguments) -> Application:
     """Raises `ConfigError` or `ServerStartError`. Connects to Ray, if that has not been done
     yet, to see what machines there are."""
     config = load_config(arguments.config, os.environ)
+    require_keys(config)
     if not ray.is_initialized():
         connect(config)
-    return make_app(config, make_plan(config, cluster_nodes()))
+    nodes = cluster_nodes()
+    require_storage(config, nodes)
+    return make_app(config, make_plan(config, nodes))
 
 
 def make_app(config: Config, plan: Plan, build: EngineBuilder = build_engine) -> Application:
@@ -66,11 +76,35 @@ def make_app(config: Config, plan: Plan, build: EngineBuilder = build_engine) ->
             ray_actor_options={"num_cpus": plan.front_cpus},
             max_ongoing_requests=INGRESS_ONGOING,
             health_check_period_s=config.deployment.health_check_period_s,
-            graceful_shutdown_timeout_s=5,
+            graceful_shutdown_timeout_s=config.server.drain_timeout_s + STOP_S,
             graceful_shutdown_wait_loop_s=0.2,
         )
-        .bind(config, asr, secrets.token_hex(32))
+        .bind(config, asr, _signing_key(config), _runners(config, asr))
     )
+
+
+def _runners(config: Config, asr: Application) -> Application | None:
+    """Those who work on jobs, if there are any. Of Ray's accounts they take nothing: what they
+    do goes beside the ingress."""
+    if config.jobs.database is None:
+        return None
+    return (
+        serve.deployment(JobRunner)
+        .options(
+            num_replicas=config.jobs.runners,
+            ray_actor_options={"num_cpus": 0},
+            health_check_period_s=config.deployment.health_check_period_s,
+            graceful_shutdown_timeout_s=RUNNER_STOP_S,
+            graceful_shutdown_wait_loop_s=0.2,
+        )
+        .bind(config, asr)
+    )
+
+
+def _signing_key(config: Config) -> str:
+    """Shared by all processes that answer for the service."""
+    configured = config.auth.signing_key
+    return configured.get_secret_value() if configured else secrets.token_hex(32)
 
 
 def engine_deployment(
@@ -98,7 +132,16 @@ def engine_deployment(
             graceful_shutdown_timeout_s=5,
             graceful_shutdown_wait_loop_s=0.2,
         )
-        .bind(options, config.logging, stuck_after_s, build, choice)
+        .bind(
+            options,
+            config.logging,
+            stuck_after_s,
+            build,
+            choice,
+            metrics=config.metrics,
+            max_memory_gib=config.deployment.max_replica_memory_gib,
+            tracing=config.tracing,
+        )
     )
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from whisper_serve.engines.base import DecodeTask, Engine, EngineLoad, Lane
+from whisper_serve.engines.base import DecodeTask, Engine, EngineInfo, EngineLoad, Lane
 from whisper_serve.engines.build import EngineOptions
 from whisper_serve.errors import EngineUnavailable, ModelNotFound, Overloaded
 from whisper_serve.serving.client import RETRY_AFTER_S
@@ -155,6 +155,11 @@ class FurtherModels:
         """What each model has to do; one that has not come yet or leaves counts too."""
         return [model.load() for model in self._models]
 
+    def infos(self) -> Sequence[EngineInfo]:
+        """Of the models that are loaded."""
+        engines = [model.engine for model in self._models]
+        return [engine.info for engine in engines if engine is not None]
+
     def _model(self, name: str) -> FurtherModel:
         """The one that takes windows now."""
         if name not in self._options:
@@ -223,4 +228,5 @@ def together(loads: Iterable[EngineLoad]) -> EngineLoad:
         waiting_s=sum(load.waiting_s for load in loads),
         running=sum(load.running for load in loads),
         oldest_running_s=max((load.oldest_running_s for load in loads), default=0.0),
+        waiting_files=sum(load.waiting_files for load in loads),
     )

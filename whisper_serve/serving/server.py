@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 from contextlib import suppress
@@ -18,15 +19,24 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig as ServeLogging
 
+from whisper_serve.api.auth.startup import require_keys
 from whisper_serve.api.models import ServedModels
 from whisper_serve.config import Config
 from whisper_serve.config_file import load_config
 from whisper_serve.engines.build import fetch_weights
 from whisper_serve.errors import ServerStartError
-from whisper_serve.observability.logs import configure_logging
+from whisper_serve.observability.logs import configure_logging, stop_logging
 from whisper_serve.serving.app import engine_options, further_options, make_app
 from whisper_serve.serving.cluster import cluster_nodes, connect
+from whisper_serve.serving.job_runner import require_storage
 from whisper_serve.serving.plan import Plan, make_plan
+from whisper_serve.serving.stopping import drain
+from whisper_serve.serving.tls import (
+    http_options,
+    own_certificate,
+    require_certificate,
+    scheme_of,
+)
 
 APP_NAME = "whisper_serve"
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - only compared with
@@ -39,34 +49,56 @@ class Stopped(BaseException):
 
 
 def run_server(config_path: Path | None) -> None:
-    """Serve until SIGINT or SIGTERM, then end everything that was started.
+    """Serve until SIGINT or SIGTERM, let what is under way end, then end everything that was
+    started. A second signal ends it at once.
 
     Raises `ConfigError`, `WeightsError` or `ServerStartError` when the service cannot start.
     """
     config = load_config(config_path, os.environ)
     configure_logging(config.logging, "server")
+    try:
+        _run(config)
+    finally:
+        stop_logging()
+
+
+def _run(config: Config) -> None:
+    require_keys(config)
+    require_certificate(config.server)
     if config.server.ray_address is None:
         _require_free_port(config)
     _stop_on_signals()
+    at_once = True
     try:
         _start(config)
-        _say(ready_text(config))
-        threading.Event().wait()
+        _serve_until_told(config)
+        at_once = False
     except (Stopped, SystemExit):  # SystemExit: Ray's own handler, while Ray starts
         _ignore_signals()
-        _say("stopping")
+        _say("stopping at once")
     finally:
         _ignore_signals()
-        _shut_down()
+        _shut_down(config, at_once=at_once)
     _say("stopped")
+
+
+def _serve_until_told(config: Config) -> None:
+    _say(ready_text(config))
+    try:
+        threading.Event().wait()
+    except Stopped:
+        timeout_s = config.server.drain_timeout_s
+        _say(f"draining for {timeout_s:g} s at most (again to stop at once)")
+    drain(APP_NAME, timeout_s)
+    _say("stopping")
 
 
 def ready_text(config: Config) -> str:
     """Where the service answers. A cluster's Serve may have been started by somebody else,
     with another address, which Serve does not change."""
     host = ANY_ADDRESS.get(config.server.host, config.server.host)
-    address = f"http://{host}:{config.server.port}"
-    if not _answers(address):
+    address = f"{scheme_of(config.server)}://{host}:{config.server.port}"
+    if not _answers(address, own_certificate(config.server)):
         return (
             f"running, but not at {address}: Serve was started in this cluster with another "
             "address (press Ctrl+C to stop)"
@@ -93,15 +125,16 @@ def _start(config: Config) -> None:
     _say("starting Ray")
     connect(config)
     _stop_on_signals()  # Ray has set a handler of its own
-    plan = make_plan(config, cluster_nodes())
+    nodes = cluster_nodes()
+    require_storage(config, nodes)
+    plan = make_plan(config, nodes)
     if config.server.ray_address is None:
         # Here, where a person sees the progress; on a cluster each replica does it.
         _fetch_weights(config, plan)
     _say(loading_text(config, plan))
-    http_options = {"host": config.server.host, "port": config.server.port}
     quiet = ServeLogging(log_level="WARNING", enable_access_log=False)
     try:
-        serve.start(http_options=http_options, logging_config=quiet)
+        serve.start(http_options=http_options(config.server), logging_config=quiet)
         serve.run(make_app(config, plan), name=APP_NAME, logging_config=quiet)
     except RuntimeError as exc:
         raise ServerStartError(_deploy_failure(exc)) from exc
@@ -122,18 +155,21 @@ def _deploy_failure(exc: RuntimeError) -> str:
     return f"the engines could not start: {messages[-1] if messages else exc}"
 
 
-def _answers(address: str) -> bool:
+def _answers(address: str, trusted: ssl.SSLContext | bool) -> bool:
     try:
-        return httpx.get(f"{address}/livez", timeout=PROBE_TIMEOUT_S).is_success
+        url = f"{address}/livez"
+        return httpx.get(url, timeout=PROBE_TIMEOUT_S, verify=trusted).is_success
     except httpx.HTTPError:
         return False
 
 
-def _shut_down() -> None:
-    """Let requests end, then take the application down, and Ray with it if it was ours."""
+def _shut_down(config: Config, *, at_once: bool) -> None:
+    """Take the application down, and Ray with it if it was ours. `at_once`: without waiting for
+    anything; a cluster's Serve is waited for, as it would serve on."""
     if ray.is_initialized():
-        with suppress(RayError, RayServeException):
-            serve.delete(APP_NAME)
+        if config.server.ray_address is not None or not at_once:
+            with suppress(RayError, RayServeException, TimeoutError):
+                serve.delete(APP_NAME)
         ray.shutdown()
 
 

@@ -157,6 +157,8 @@ class StreamConfig(BaseModel):
             return cls.model_validate_json(json.dumps(values), strict=True)
         except ValidationError as exc:
             raise _refusal(exc) from exc
+        except RecursionError as exc:  # what could just be read cannot always be written
+            raise InvalidMessage("the settings are nested too deeply") from exc
 
     def changed(self, values: Mapping[str, Any]) -> StreamConfig:
         """This configuration with `values` over it. Raises `InvalidParameter`."""

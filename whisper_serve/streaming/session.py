@@ -47,7 +47,7 @@ from whisper_serve.streaming.messages import (
 from whisper_serve.streaming.policies import make_policy
 from whisper_serve.text.transcript import Hypothesis, Word
 
-DONE = 1000
+DONE, GOING_AWAY = 1000, 1001
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,9 @@ class StreamSession:
         self._spoken_until: float | None = None
         self._partial_shown = False
         self._ended = False
+        # No more is taken, and the stream closes once all that came is final.
+        self.is_leaving = False
+        self._leaves_for: WhisperServeError | None = None
         self._warned: set[str] = set()
         self.close_code: int | None = None
         self._messages: list[ServerMessage] = [self._ready()]
@@ -183,7 +186,9 @@ class StreamSession:
         if not self._listener.fail(window) or not window.final:
             return
         self._statistics.errors += 1
-        if self._ended:
+        if self.is_leaving:
+            self.leave_now()
+        elif self._ended:
             self.abort(error)
         else:
             self._messages.append(Failed(error.code, str(error), fatal=False))
@@ -200,6 +205,24 @@ class StreamSession:
         """End the stream here; what is not final can be resumed."""
         self._messages.append(Failed(error.code, str(error), fatal=True))
         self.close_code = error.ws_close_code
+
+    def leave(self, error: WhisperServeError | None = None) -> None:
+        """Nothing more is taken, because of `error` or since the service goes away: settle what
+        came, and close then. Of a stream whose client has ended it, that is what goes on anyway."""
+        if not self._ended:
+            self.is_leaving = True
+            self._leaves_for = error
+            self.receive_end()
+
+    def leave_now(self) -> None:
+        """Close; what is not final can be resumed elsewhere."""
+        if self.close_code is None:
+            self._clear_partial()
+            self.acknowledge()
+            if self._leaves_for is None:
+                self.close_code = GOING_AWAY
+            else:
+                self.abort(self._leaves_for)
 
     def warn(self, code: str, message: str) -> None:
         """Warn the client, once for each `code`."""
@@ -221,6 +244,11 @@ class StreamSession:
     def received_s(self) -> float:
         """Audio that this connection brought."""
         return seconds(self._listener.received - self._began)
+
+    @property
+    def received_until_s(self) -> float:
+        """Where in the whole stream the audio ends that was received."""
+        return seconds(self._listener.received)
 
     @property
     def config(self) -> StreamConfig:
@@ -321,6 +349,8 @@ class StreamSession:
 
     def _conclude(self) -> None:
         """All of the stream is final."""
+        if self.is_leaving:
+            self.leave_now()
         if self.close_code is not None:
             return
         self._clear_partial()

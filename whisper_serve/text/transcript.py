@@ -78,12 +78,21 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class DecodeStats:
-    """What a decode cost: seconds, and GiB of GPU memory in use (0 on a CPU)."""
+    """What a decode cost: seconds, and GiB of GPU memory in use (0 on a CPU).
+
+    `batch_size`: windows that were decoded side by side, this one included, when it began.
+    `fallbacks`: decodes beyond the first, because of a suspicious outcome; `temperature`: of the
+    decode that counts. `attempts`: how often replicas were asked for it.
+    """
 
     queued_s: float = 0.0
     encoded_s: float = 0.0
     decoded_s: float = 0.0
     gpu_memory_gib: float = 0.0
+    batch_size: int = 1
+    fallbacks: int = 0
+    temperature: float = 0.0
+    attempts: int = 1
 
     @property
     def total_s(self) -> float:

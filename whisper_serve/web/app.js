@@ -1,6 +1,8 @@
 // The page at `/`: puts its parts together.
 
+import { Access } from "./access.js";
 import { FilePanel } from "./file-panel.js";
+import { KeyForm } from "./key-form.js";
 import { LivePanel } from "./live-panel.js";
 import { watchService } from "./service.js";
 import { Settings } from "./settings.js";
@@ -17,6 +19,8 @@ function streamUrl() {
 
 const settings = new Settings(document.getElementById("settings"));
 const tabs = new Tabs(document.querySelector("[role=tablist]"), (name) => settings.show(name));
-new LivePanel({ url: streamUrl(), settings });
-new FilePanel({ url: at("transcribe"), settings, onDrop: () => tabs.show("file") });
+const form = new KeyForm(document.getElementById("key-form"), document.getElementById("forget"));
+const access = new Access({ check: at("v1/models"), tokens: at("v1/tokens"), form });
+new LivePanel({ url: streamUrl(), settings, access });
+new FilePanel({ url: at("transcribe"), settings, access, onDrop: () => tabs.show("file") });
 watchService(at("health"), document.getElementById("service"));

@@ -10,6 +10,7 @@ const byId = (id) => document.getElementById(id);
 export class FilePanel {
   #url;
   #settings;
+  #access;
   #view;
   #file = null;
   #upload = null;
@@ -19,9 +20,10 @@ export class FilePanel {
   #progress = byId("progress");
 
   /** `onDrop()` is called when a file is dropped, wherever on the page. */
-  constructor({ url, settings, onDrop }) {
+  constructor({ url, settings, access, onDrop }) {
     this.#url = url;
     this.#settings = settings;
+    this.#access = access;
     this.#view = new TranscriptView(byId("file-transcript"), {
       placeholder: "The text appears here.",
       follows: false,
@@ -69,11 +71,32 @@ export class FilePanel {
     this.#begin(note);
     try {
       const fields = { ...this.#settings.upload, word_timestamps: "true" };
-      this.#show(await this.#upload.send(this.#file, fields), fields.task);
+      this.#show(await this.#send(fields), fields.task);
     } catch (error) {
       say(this.#notice, "error", error.message);
       this.#end("No transcript.");
     }
+  }
+
+  /** Waits for a key where one is needed, and sends the file again where it turns out so. */
+  async #send(fields) {
+    const upload = this.#upload;
+    for (;;) {
+      await Promise.race([this.#access.enter(), upload.cancelled]);
+      this.#sending(0, 0);
+      try {
+        return await upload.send(this.#file, fields, this.#access.headers);
+      } catch (error) {
+        if (!(await this.#access.locks(error.status))) throw error;
+        this.#waiting();
+      }
+    }
+  }
+
+  #waiting() {
+    clearInterval(this.#clock);
+    this.#progress.value = 0;
+    this.#status.textContent = `${this.#file.name} waits until the service lets it in.`;
   }
 
   #begin(note) {
@@ -85,7 +108,7 @@ export class FilePanel {
       onProgress: (share, bytes) => this.#sending(share, bytes),
       onSent: () => this.#transcribing(),
     });
-    this.#sending(0, 0);
+    this.#waiting();
   }
 
   #sending(share, bytes) {

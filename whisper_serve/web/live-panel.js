@@ -17,7 +17,7 @@ const TOLD = new Set(["falling_behind", "bad_samples", "draining"]);
 const BUTTONS = {
   start: "Start recording",
   continue: "Go on recording",
-  opening: "Asking for the microphone…",
+  opening: "One moment…",
   stop: "Stop",
   abandon: "Stop waiting",
 };
@@ -27,6 +27,7 @@ const byId = (id) => document.getElementById(id);
 export class LivePanel {
   #url;
   #settings;
+  #access;
   #view;
   #transcript = new Transcript();
   #journal = null;
@@ -42,9 +43,10 @@ export class LivePanel {
   #status = byId("live-status");
   #notice = byId("live-notice");
 
-  constructor({ url, settings }) {
+  constructor({ url, settings, access }) {
     this.#url = url;
     this.#settings = settings;
+    this.#access = access;
     this.#view = new TranscriptView(byId("live-transcript"), {
       placeholder: "What is said appears here while it is spoken.",
       follows: true,
@@ -81,6 +83,8 @@ export class LivePanel {
     if (!this.#settings.inOrder) return;
     unsay(this.#notice);
     this.#does("opening");
+    this.#says("Asking the service…");
+    await this.#access.enter();
     this.#says("The browser may ask whether this page may use the microphone.");
     try {
       this.#microphone = await Microphone.open(() => this.#lostMicrophone());
@@ -101,6 +105,7 @@ export class LivePanel {
     this.#isFull = this.#wasOpen = false;
     this.#client = new StreamClient({
       url: this.#url,
+      access: this.#access,
       config: { ...this.#settings.live, encoding: "pcm_s16le", sample_rate: sampleRate, channels: 1 },
       journal: this.#journal,
       on: {

@@ -6,6 +6,7 @@ const MAX_DELAY_S = 15;
 
 const BUSY = 1013;
 const DRAINING = 1001;
+const RESTARTING = 1012;
 const IDLE = 4408;
 export const TOO_FAST = 4429;
 
@@ -19,6 +20,7 @@ const FINAL = {
 const REASONS = {
   [BUSY]: "The service is busy",
   [DRAINING]: "The service restarts",
+  [RESTARTING]: "The service restarts",
   [IDLE]: "The service heard nothing for too long",
   [TOO_FAST]: "The service could not keep up",
   1011: "The service failed",
@@ -31,7 +33,7 @@ export function afterClose(code, attempt, random = Math.random) {
   if (code in FINAL) return { again: false, delayS: 0, why: FINAL[code] };
   const first = code === BUSY ? BUSY_DELAY_S : FIRST_DELAY_S;
   const delayS = Math.min(MAX_DELAY_S, first * 2 ** attempt) * (0.75 + 0.5 * random());
-  const soon = code === DRAINING && attempt === 0;
+  const soon = [DRAINING, RESTARTING].includes(code) && attempt === 0;
   return { again: true, delayS: soon ? 0 : delayS, why: REASONS[code] ?? null };
 }
 

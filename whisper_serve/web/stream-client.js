@@ -7,9 +7,11 @@ const ANSWER_LIMIT_S = 15; // acks come every 2 s while audio flows
 const END_LIMIT_S = 120;
 const MAX_BUFFERED_BYTES = 1 << 20;
 const LOST = 1006;
+const GOING_AWAY = 1001;
 
 /**
- * Sends a journal's audio and gives what comes back to `on`:
+ * Sends a journal's audio over sockets that show what `access` gives them, and gives what comes
+ * back to `on`:
  *
  * - `state(name, detail)`: "open", "lost" {why, delayS}, "changed"
  *   (settings that are in force now), "done", "failed" {why}
@@ -20,6 +22,7 @@ const LOST = 1006;
  */
 export class StreamClient {
   #url;
+  #access;
   #journal;
   #on;
   #rate;
@@ -27,7 +30,9 @@ export class StreamClient {
   #changes = {};
   #pace = new Pace();
   #socket = null;
+  #dialing = null; // what a socket that is not there yet is waited for with
   #ready = false;
+  #draining = false;
   #ending = false;
   #endSent = false;
   #attempt = 0;
@@ -39,8 +44,9 @@ export class StreamClient {
   #retry = null;
   #online = () => this.#retryNow();
 
-  constructor({ url, config, journal, on }) {
+  constructor({ url, access, config, journal, on }) {
     this.#url = url;
+    this.#access = access;
     this.#config = config;
     this.#rate = config.sample_rate;
     this.#journal = journal;
@@ -102,15 +108,46 @@ export class StreamClient {
 
   // One connection
 
-  #connect() {
+  async #connect() {
     this.#retry = null;
-    const socket = new WebSocket(this.#url);
+    const dialing = (this.#dialing = {});
+    let protocols, refused;
+    try {
+      protocols = await this.#access.protocols();
+    } catch (error) {
+      refused = error;
+    }
+    if (this.#dialing !== dialing) return;
+    if (refused) this.#refused(refused);
+    else this.#open(protocols);
+  }
+
+  #open(protocols) {
+    const socket = new WebSocket(this.#url, protocols);
     this.#socket = socket;
-    this.#ready = this.#endSent = false;
+    this.#ready = this.#endSent = this.#draining = false;
     this.#unansweredSince = now();
-    socket.onopen = () => this.#opened();
+    let wasOpen = false;
+    socket.onopen = () => {
+      wasOpen = true;
+      this.#opened();
+    };
     socket.onmessage = ({ data }) => this.#heard(JSON.parse(data));
-    socket.onclose = ({ code }) => this.#closed(code);
+    socket.onclose = ({ code }) => {
+      // A browser does not tell why a service let nobody in.
+      if (!wasOpen) this.#access.doubt();
+      this.#closed(this.#draining && code === LOST ? GOING_AWAY : code);
+    };
+  }
+
+  /** There is no token to open a socket with. */
+  #refused({ message, again, delayS }) {
+    if (again) {
+      this.#later(message, Math.max(delayS, afterClose(LOST, this.#attempt).delayS));
+      return;
+    }
+    this.#close();
+    this.#on.state("failed", { why: message });
   }
 
   #opened() {
@@ -123,7 +160,14 @@ export class StreamClient {
     this.#judge(message);
     this.#on.message(message);
     if (message.type === "done") this.#finish();
+    else if (this.#draining && !this.#endSent) this.#leave();
     else this.pump();
+  }
+
+  /** Goes on elsewhere now: what a service settles in haste when it stops may end within a word.
+   * All that was sent, it may bring to its end. */
+  #leave() {
+    this.#closed(GOING_AWAY);
   }
 
   #finish() {
@@ -141,6 +185,7 @@ export class StreamClient {
         return this.#accepted(message);
       case "warning":
         if (message.code === "client_too_fast") this.#pace.slow(now());
+        if (message.code === "draining") this.#draining = true;
         return;
       case "error":
         // A setting that was refused must not be in the next configuration.
@@ -175,14 +220,18 @@ export class StreamClient {
       this.#on.state("failed", { why: reason });
       return;
     }
+    this.#later(reason, delayS);
+  }
+
+  #later(why, delayS) {
     this.#attempt += 1;
     this.#retry = setTimeout(() => this.#connect(), delayS * 1000);
-    this.#on.state("lost", { why: reason, delayS });
+    this.#on.state("lost", { why, delayS });
   }
 
   #forget() {
     const socket = this.#socket;
-    this.#socket = null;
+    this.#socket = this.#dialing = null;
     this.#ready = false;
     if (!socket) return;
     socket.onopen = socket.onmessage = socket.onclose = null;

@@ -1,6 +1,6 @@
 // A transcript on the page: words, what is pending, and the buttons to take it along.
 
-import { cuesOf, toSrt, toText, toVtt } from "./formats.js";
+import { toSrt, toText, toVtt } from "./formats.js";
 
 const MIDDLE = 0.9;
 const LOW = 0.6;
@@ -8,8 +8,8 @@ const NEAR_END_PX = 24;
 const HINT = "Point at a word, or go from word to word with ← →";
 const FORMATS = {
   txt: { type: "text/plain", make: toText },
-  srt: { type: "application/x-subrip", make: (transcript) => toSrt(cuesOf(transcript)) },
-  vtt: { type: "text/vtt", make: (transcript) => toVtt(cuesOf(transcript)) },
+  srt: { type: "application/x-subrip", make: toSrt },
+  vtt: { type: "text/vtt", make: toVtt },
 };
 
 export class TranscriptView {

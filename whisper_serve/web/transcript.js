@@ -7,7 +7,7 @@ import { languageName } from "./languages.js";
 
 const PAUSE_S = 2;
 const LONG_PARAGRAPH_S = 40;
-export const SENTENCE_END = /[.?!…。！？]["'”’)\]]*\s*$/;
+const SENTENCE_END = /[.?!…。！？]["'”’)\]]*\s*$/;
 
 export class Transcript {
   paragraphs = [];
@@ -34,10 +34,15 @@ export class Transcript {
     const transcript = new Transcript();
     transcript.language = language;
     let rest = words ?? [];
+    let position = 0;
     for (const segment of segments ?? [{ start: 0, end: duration ?? 0, text }]) {
       const mine = rest.filter((word) => word.start < segment.end);
       rest = rest.slice(mine.length);
-      const pieces = piecesOf({ ...segment, words: mine }) ?? [piece(segment.text, segment)];
+      // With the space that is between the segments in the whole text.
+      const until = text.indexOf(segment.text, position) + segment.text.length;
+      const said = text.slice(position, until);
+      position = until;
+      const pieces = piecesOf({ text: said, words: mine }) ?? [piece(said, segment)];
       if (segment.text) transcript.paragraphs.push({ start: segment.start, language: written, pieces });
     }
     return transcript;

@@ -16,12 +16,14 @@ from fastapi import FastAPI
 from tests.api.fakes import ALL_IS_SPEECH, FakeEngines
 from tests.api.streams import HASTY, PATIENCE_S, Engine, Server, is_over, running
 from whisper_serve.api.admission import Admission
+from whisper_serve.api.auth.gate import Gate
+from whisper_serve.api.auth.middleware import AuthMiddleware
 from whisper_serve.api.deepgram.failures import deepgram_failure
 from whisper_serve.api.deepgram.routes import listen_router
 from whisper_serve.api.error_handlers import install_error_handlers
 from whisper_serve.api.middleware import RequestContextMiddleware
 from whisper_serve.api.services import Services
-from whisper_serve.config import Config
+from whisper_serve.config import AuthConfig, Config
 from whisper_serve.pipeline import Transcriber
 from whisper_serve.ports import Transcribes
 
@@ -66,6 +68,7 @@ def app_of(
     config = Config.model_validate({"vad": ALL_IS_SPEECH, **settings})
     services = Services(config, Transcriber(port, config), port, FakeEngines(), "key")
     app = FastAPI()
+    app.add_middleware(AuthMiddleware, gate=Gate(AuthConfig(open=True)))
     app.add_middleware(RequestContextMiddleware, send_id=True)
     install_error_handlers(app, {"/v1/listen": deepgram_failure})
     app.include_router(listen_router(services, admission or Admission(10, 10), timing=HASTY))

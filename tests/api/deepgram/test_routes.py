@@ -105,5 +105,6 @@ async def test_its_description_names_every_parameter_and_failure() -> None:
     assert schemas["punctuate"]["type"] == "boolean"
     assert schemas["keyterm"]["type"] == "array"
     assert "default" not in schemas["language"]
-    assert described["responses"].keys() == {"200", "400", "413", "500", "503", "504"}
+    refused = {"400", "401", "403", "408", "413", "429"}
+    assert described["responses"].keys() == {"200", *refused, "500", "503", "504"}
     assert {"audio/*", "application/octet-stream"} <= described["requestBody"]["content"].keys()

@@ -11,7 +11,7 @@ import openai
 from fastapi import FastAPI
 from openai import AsyncOpenAI, OpenAI
 
-from tests.api.fakes import ALL_IS_SPEECH, CLIP, FakeEngines, FakePort
+from tests.api.fakes import ALL_IS_SPEECH, CLIP, OPEN, FakeEngines, FakePort
 from tests.api.streams import PATIENCE_S, running
 from whisper_serve.api.app import create_app
 from whisper_serve.api.services import Services
@@ -24,7 +24,7 @@ Endpoint = Literal["transcriptions", "translations"]
 
 
 def app_around(port: Transcribes, settings: Mapping[str, Any] | None = None) -> FastAPI:
-    config = Config.model_validate({"vad": ALL_IS_SPEECH, **(settings or {})})
+    config = Config.model_validate({"vad": ALL_IS_SPEECH, "auth": OPEN, **(settings or {})})
     return create_app(Services(config, Transcriber(port, config), port, FakeEngines(), "key"))
 
 

@@ -51,6 +51,14 @@ def test_too_much_of_anything_has_openais_code() -> None:
     assert error_out(failure(429, "too_many_streams")).error.code == "rate_limit_exceeded"
 
 
+def test_a_used_up_day_is_told_as_a_quota_and_not_tried_again() -> None:
+    answer = openai_failure(failure(429, "quota_exceeded"))
+    error = json.loads(bytes(answer.body))["error"]
+    assert (error["code"], error["type"]) == ("insufficient_quota",) * 2
+    assert answer.headers["x-should-retry"] == "false"
+    assert "x-should-retry" not in openai_failure(failure(429, "rate_limited")).headers
+
+
 @pytest.mark.parametrize(
     ("cause", "param"),
     [

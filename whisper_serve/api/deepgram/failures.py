@@ -21,6 +21,7 @@ BAD_REQUEST = 400
 ERR_CODES = {
     BAD_REQUEST: "Bad Request",
     401: "INVALID_AUTH",
+    403: "INSUFFICIENT_PERMISSIONS",
     404: "Not Found",
     405: "Method Not Allowed",
     408: "Request Timeout",

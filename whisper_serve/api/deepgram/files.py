@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
+from whisper_serve.api.auth.bill import bill_of
 from whisper_serve.api.deepgram.answers import (
     AlternativeOut,
     ModelInfoOut,
@@ -86,7 +87,7 @@ async def transcribe_body(
         transcript = await while_asked(
             request.receive,
             services.config.limits.request_timeout_s,
-            services.transcriber.transcribe(upload.file, options),
+            services.transcriber.transcribe(upload.file, options, bill_of(request).charge),
         )
     served = ServedModel(model or services.models.names[0])
     metadata = MetadataOut(

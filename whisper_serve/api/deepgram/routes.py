@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from functools import partial
 from typing import Any
 
@@ -31,6 +30,7 @@ from whisper_serve.errors import WhisperServeError
 PATH = "/v1/listen"
 ERRORS = {
     400: "The audio or a parameter cannot be used, or the model is not served.",
+    408: "The body does not come in time.",
     413: "The upload or the recording is larger than the limits.",
     500: "The transcription failed.",
     503: "No room or no engine; `Retry-After` says when to come back.",
@@ -57,6 +57,7 @@ def listen_router(
     async def listen(request: Request) -> Response:
         """Send the recording as the body, with any Content-Type but JSON and forms; its format is
         judged by its content."""
+        services.door.admit_file()
         parameters = FileParameters.parse(request.query_params.multi_items())
         model = _model(parameters, services)
         answer = await transcribe_body(request, services, parameters, model)
@@ -70,7 +71,7 @@ def listen_router(
             parameters = LiveParameters.parse(socket.query_params.multi_items())
             dialect = _dialect(socket, services, parameters)
         except WhisperServeError as exc:
-            await deny(socket, exc, uuid.uuid4().hex)
+            await deny(socket, exc)
             return
         await serve(socket, dialect, services=services, admission=admission, timing=timing)
 

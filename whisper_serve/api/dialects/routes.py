@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import uuid
 
 from fastapi import APIRouter, WebSocket
 
@@ -38,7 +37,7 @@ def dialects_router(
     async def blobs(socket: WebSocket, client_id: str) -> None:
         if not CLIENT_ID.fullmatch(client_id):
             reason = "1 to 128 letters, digits or any of . _ ~ : @ -"
-            await deny(socket, InvalidParameter("client_id", reason), uuid.uuid4().hex)
+            await deny(socket, InvalidParameter("client_id", reason))
             return
 
         def peer(connection: Connection) -> Peer:

@@ -10,11 +10,15 @@ from whisper_serve.errors import (
     AudioTooLong,
     EmptyAudio,
     ModelNotFound,
+    QuotaExceeded,
     UnreadableAudio,
     UnsupportedFormat,
     UploadTooLarge,
 )
 
+NO_QUOTA = "insufficient_quota"
+# Or else clients send the file twice more within seconds, whatever `Retry-After` says.
+NO_RETRY = {"x-should-retry": "false"}
 ABOUT_THE_FILE = (EmptyAudio, UnreadableAudio, UnsupportedFormat, AudioTooLong)
 
 
@@ -36,18 +40,27 @@ class ErrorOut(BaseModel):
 
 def openai_failure(failure: Failure) -> JSONResponse:
     """The answer from which OpenAI's clients make the exception that belongs to its status."""
-    body = error_out(failure).model_dump()
-    return JSONResponse(body, failure.status, failure.headers)
+    error = error_out(failure)
+    headers = dict(failure.headers or {})
+    if error.error.code == NO_QUOTA:
+        headers |= NO_RETRY
+    return JSONResponse(error.model_dump(), failure.status, headers)
 
 
 def error_out(failure: Failure) -> ErrorOut:
     facts = ErrorFacts(
         message=_message(failure),
-        type=_type(failure.status),
+        type=_type(failure),
         param=_param(failure),
-        code="rate_limit_exceeded" if failure.status == 429 else failure.code,
+        code=_code(failure),
     )
     return ErrorOut(error=facts)
+
+
+def _code(failure: Failure) -> str:
+    if failure.code == QuotaExceeded.code:
+        return NO_QUOTA
+    return "rate_limit_exceeded" if failure.status == 429 else failure.code
 
 
 def _message(failure: Failure) -> str:
@@ -56,10 +69,10 @@ def _message(failure: Failure) -> str:
     return failure.message
 
 
-def _type(status: int) -> str:
-    if status == 429:
-        return "requests"
-    return "server_error" if status >= 500 else "invalid_request_error"
+def _type(failure: Failure) -> str:
+    if failure.status == 429:
+        return NO_QUOTA if failure.code == QuotaExceeded.code else "requests"
+    return "server_error" if failure.status >= 500 else "invalid_request_error"
 
 
 def _param(failure: Failure) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from whisper_serve.api.auth.bill import bill_of
 from whisper_serve.api.openai.answers import (
     TextDelta,
     TextDone,
@@ -29,6 +30,7 @@ from whisper_serve.pipeline import TranscribeOptions
 ERRORS = {
     400: "The form, the file or a field cannot be used; `param` names the field.",
     404: "The model is not served here.",
+    408: "The body does not come in time.",
     413: "The file is larger, or the recording longer, than the limits.",
     500: "The transcription failed.",
     503: "No room or no engine; `Retry-After` says when to come back.",
@@ -73,9 +75,11 @@ class Files:
     def __init__(self, services: Services) -> None:
         self._transcriber = services.transcriber
         self._config = services.config
+        self._door = services.door
         self._catalog = Catalog(services)
 
     async def answer(self, request: Request, task: Task) -> Response:
+        self._door.admit_file()
         max_bytes = self._config.openai.max_file_bytes
         async with receive_recording(request, max_bytes) as recording:
             options = self._options(recording.parameters, task, request.state.request_id)
@@ -84,7 +88,7 @@ class Files:
             transcript = await while_asked(
                 request.receive,
                 self._config.limits.request_timeout_s,
-                self._transcriber.transcribe(recording.file, options),
+                self._transcriber.transcribe(recording.file, options, bill_of(request).charge),
             )
         return await asyncio.to_thread(answer, transcript, recording.parameters, task)
 
@@ -93,8 +97,9 @@ class Files:
     ) -> Response:
         """The file is not needed any more when the first event is there; what fails up to then
         has a status of its own."""
-        pieces = self._transcriber.stream(recording.file, options)
-        pieces = in_time(self._config.limits.request_timeout_s, pieces)
+        bill = bill_of(request)
+        pieces = self._transcriber.stream(recording.file, options, bill.charge)
+        pieces = bill.unless_failed(in_time(self._config.limits.request_timeout_s, pieces))
         events = told(pieces, with_logprobs=recording.parameters.with_logprobs)
         first = await while_there(request.receive, anext(events))
         return EventStream(request, first, events)

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Response
 from whisper_serve import __version__
 from whisper_serve.api.schemas import HealthOut
 from whisper_serve.api.services import Services
-from whisper_serve.errors import EngineUnavailable
+from whisper_serve.errors import Draining, EngineUnavailable
 
 UNHEALTHY: dict[int | str, dict[str, Any]] = {
-    503: {"model": HealthOut, "description": "No engine answers."}
+    503: {"model": HealthOut, "description": "No engine answers, or the service is about to stop."}
 }
 
 
@@ -23,10 +23,12 @@ def health_router(services: Services) -> APIRouter:
     async def health(response: Response) -> HealthOut:
         """Answers while the service is saturated: it does not wait behind transcriptions."""
         try:
+            services.door.drain.require_open()
             status = await services.engines.status()
-        except EngineUnavailable as exc:
+        except (EngineUnavailable, Draining) as exc:
             response.status_code = exc.http_status
-            return HealthOut(status="unhealthy", reason=str(exc), version=__version__)
+            ill = "draining" if isinstance(exc, Draining) else "unhealthy"
+            return HealthOut(status=ill, reason=str(exc), version=__version__)
         return HealthOut(
             status="healthy",
             version=__version__,

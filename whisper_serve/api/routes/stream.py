@@ -72,6 +72,7 @@ def stream_router(
     router = APIRouter()
     native = Dialect(partial(NativePeer, config_timeout_s=timing.config_s))
 
+    @router.websocket("/v1/stream")
     @router.websocket("/stream")
     async def stream(socket: WebSocket) -> None:
         await serve(socket, native, services=services, admission=admission, timing=timing)

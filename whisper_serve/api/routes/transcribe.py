@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
+from whisper_serve.api.auth.bill import bill_of
 from whisper_serve.api.plain_bodies import CONTENT, plain_body
 from whisper_serve.api.presence import while_asked
 from whisper_serve.api.schemas import TranscribeParameters, TranscriptionOut
@@ -20,6 +21,7 @@ from whisper_serve.text.transcript import Transcript
 ERRORS = {
     400: "The file or a parameter cannot be used.",
     404: "The model is not served.",
+    408: "The body does not come in time.",
     413: "The upload or the recording is larger than the limits.",
     415: "The Content-Type is not accepted.",
     500: "The transcription failed.",
@@ -31,18 +33,20 @@ ERRORS = {
 def transcribe_router(services: Services) -> APIRouter:
     router = APIRouter(tags=["transcription"])
     limits = services.config.limits
+    described: dict[str, Any] = {
+        "summary": "Transcribe a recording",
+        "response_model": TranscriptionOut,
+        "responses": _responses(),
+        "openapi_extra": _request_schema(),
+    }
 
-    @router.post(
-        "/transcribe",
-        summary="Transcribe a recording",
-        response_model=TranscriptionOut,
-        responses=_responses(),
-        openapi_extra=_request_schema(),
-    )
+    @router.post("/v1/transcribe", **described)
+    @router.post("/transcribe", **described)
     async def transcribe(request: Request) -> Response:
         """Send the file as form field `audio_file` (or `file`), or bare as the body with
         Content-Type `audio/*` or `application/octet-stream`. Fields go in the query or the
         form."""
+        services.door.admit_file()
         async with receive_upload(request, limits.max_upload_bytes) as upload:
             parameters = TranscribeParameters.parse(upload.fields)
             model = services.models.resolve(parameters.model)
@@ -50,7 +54,7 @@ def transcribe_router(services: Services) -> APIRouter:
             transcript = await while_asked(
                 request.receive,
                 limits.request_timeout_s,
-                services.transcriber.transcribe(upload.file, options),
+                services.transcriber.transcribe(upload.file, options, bill_of(request).charge),
             )
         return await asyncio.to_thread(answer, transcript, parameters, request)
 

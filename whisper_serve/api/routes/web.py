@@ -25,6 +25,7 @@ POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
+    "Accept-Ranges": "none",
     # The page and its modules fit each other only when they are of one version.
     "Cache-Control": "no-cache",
     "Content-Security-Policy": POLICY,
@@ -38,7 +39,12 @@ PAGE: dict[int | str, dict[str, Any]] = {
 
 
 class WebFiles(StaticFiles):
-    """The page's files, with the headers that a browser needs to trust nothing else."""
+    """The page's files, with the headers that a browser needs to trust nothing else. They are
+    given whole: refused ranges would not have the shape of other failures."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"range"]
+        return await super().get_response(path, scope)
 
     def file_response(
         self,

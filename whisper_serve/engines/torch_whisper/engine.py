@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from whisper.model import Whisper
 
-from whisper_serve.engines.base import DecodeTask, EngineInfo
+from whisper_serve.engines.base import DecodeTask, EngineInfo, bound_to
 from whisper_serve.engines.batch_worker import Outcome
 from whisper_serve.engines.batch_worker import Row as Progress
 from whisper_serve.engines.fallback import Candidate
@@ -33,7 +33,6 @@ from whisper_serve.engines.steps import (
 from whisper_serve.engines.torch_whisper.batch import Batch
 from whisper_serve.engines.torch_whisper.model_runner import ModelRunner, planned_slots
 from whisper_serve.errors import EngineFailed, WhisperServeError
-from whisper_serve.observability.context import bound_request_id
 from whisper_serve.text.transcript import Hypothesis
 
 logger = logging.getLogger(__name__)
@@ -72,14 +71,14 @@ class Window:
 
     def __init__(self, job: Job, steps: Steps[Hypothesis]) -> None:
         self.job = job
-        self.progress = Progress(steps)
+        self.progress = Progress(steps, job.task)
 
     @property
     def step(self) -> Any:
         return self.progress.step
 
     def send(self, answer: Any) -> None:
-        with bound_request_id(self.job.task.request_id or "-"):
+        with bound_to(self.job.task):
             self.progress.send(answer)
 
     def abandon(self) -> None:
@@ -90,7 +89,7 @@ class Window:
         if isinstance(exc, WhisperServeError):
             self.progress.step, self.progress.outcome = None, exc
             return
-        with bound_request_id(self.job.task.request_id or "-"):
+        with bound_to(self.job.task):
             self.progress.fail(exc)
 
 
@@ -180,6 +179,7 @@ class WorkLoop:
         for job in jobs or ():
             window = Window(job, self._decode(job.task))
             self._windows.append(window)
+            job.batch_size = len(self._windows)
             self._send(window, None)
         return jobs is not None
 

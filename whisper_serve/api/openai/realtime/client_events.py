@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from whisper_serve.api.openai.realtime.configuration import SessionConfig, printable
+from whisper_serve.api.json_body import printable
+from whisper_serve.api.openai.realtime.configuration import SessionConfig
 from whisper_serve.api.openai.realtime.flat import FlatSession, flat_name, is_flat
 from whisper_serve.errors import InvalidMessage, InvalidParameter
 from whisper_serve.streaming.messages import json_object

@@ -6,20 +6,17 @@ import uuid
 from typing import Any, Literal
 
 from pydantic import Field
-from starlette.requests import Request
 
+from whisper_serve.api.auth.signed import Signed
 from whisper_serve.api.openai.realtime.configuration import (
     Include,
     Part,
     SessionConfig,
     Settings,
 )
-from whisper_serve.api.openai.realtime.ephemeral_keys import DEFAULT_LIFETIME_S, EphemeralKey
+from whisper_serve.api.openai.realtime.ephemeral_keys import DEFAULT_LIFETIME_S
 from whisper_serve.api.openai.realtime.flat import FlatSession, flattened
 from whisper_serve.api.openai.realtime.server_events import SESSION_OBJECT
-from whisper_serve.api.upload import receive_body
-from whisper_serve.errors import EmptyAudio, InvalidRequest
-from whisper_serve.streaming.messages import json_object
 
 # More than all texts that a session can hold.
 MAX_BODY_BYTES = 1 << 17
@@ -68,7 +65,7 @@ class ClientSecretOut(Part):
     session: SessionOut
 
     @classmethod
-    def of(cls, key: EphemeralKey, shown: dict[str, Any]) -> ClientSecretOut:
+    def of(cls, key: Signed, shown: dict[str, Any]) -> ClientSecretOut:
         session = SessionOut(id=new_session_id(), **shown)
         return cls(value=key.value, expires_at=key.expires_at, session=session)
 
@@ -92,25 +89,13 @@ class TranscriptionSessionOut(Part):
     client_secret: KeyOut
 
     @classmethod
-    def of(cls, key: EphemeralKey, shown: dict[str, Any]) -> TranscriptionSessionOut:
+    def of(cls, key: Signed, shown: dict[str, Any]) -> TranscriptionSessionOut:
         secret = KeyOut(value=key.value, expires_at=key.expires_at)
         return cls(id=new_session_id(), client_secret=secret, **flattened(shown))
 
 
 def new_session_id() -> str:
     return f"sess_{uuid.uuid4().hex}"
-
-
-async def read_object(request: Request) -> dict[str, Any]:
-    """The request's body; nothing is an empty object. Raises `InvalidRequest` or
-    `UploadTooLarge`."""
-    try:
-        async with receive_body(request, MAX_BODY_BYTES) as file:
-            return json_object((await file.read()).decode())
-    except EmptyAudio:
-        return {}
-    except UnicodeDecodeError as exc:
-        raise InvalidRequest("the body must be UTF-8") from exc
 
 
 def inlined(schema: dict[str, Any]) -> dict[str, Any]:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
 )
 
-from whisper_serve.errors import InvalidParameter, InvalidRequest
+from whisper_serve.api.json_body import checked
+from whisper_serve.errors import InvalidParameter
 from whisper_serve.streaming.messages import (
     MAX_HOTWORDS_CHARS,
     MAX_MODEL_CHARS,
@@ -39,8 +39,6 @@ MERGED = {
     *("audio", "input", "transcription", "turn_detection"),
     "input_audio_transcription",  # in the beta's form
 }
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 def _only(*allowed: object, otherwise: str) -> BeforeValidator:
@@ -312,15 +310,6 @@ class SessionConfig(Part):
         }
 
 
-def checked(model: type[Model], values: Mapping[str, Any]) -> Model:
-    """`values` as a `model`. Raises `InvalidParameter` for the first that is wrong, or
-    `InvalidRequest` when it has no name."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as exc:
-        raise _refusal(exc) from exc
-
-
 def merged(current: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
     """A session's object with what `update` names."""
     kept = dict(current)
@@ -335,22 +324,3 @@ def merged(current: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, A
         else:
             kept[name] = value
     return kept
-
-
-def _refusal(exc: ValidationError) -> InvalidRequest:
-    error = exc.errors(include_url=False, include_input=False)[0]
-    path = [printable(str(part)) for part in error["loc"]]
-    reason = error["msg"].removeprefix("Value error, ")
-    match error["type"]:
-        case "extra_forbidden":
-            reason = "unknown parameter"
-        case "model_type" | "model_attributes_type":
-            reason = "must be an object"
-        case _:
-            pass
-    return InvalidParameter(".".join(path), reason) if path else InvalidRequest(reason)
-
-
-def printable(name: str) -> str:
-    """A client's name for something, fit to be told again."""
-    return name[:40].encode("ascii", "backslashreplace").decode()

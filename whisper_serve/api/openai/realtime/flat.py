@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from whisper_serve.api.json_body import checked
 from whisper_serve.api.openai.realtime.configuration import (
     Audio,
     AudioFormat,
@@ -17,7 +18,6 @@ from whisper_serve.api.openai.realtime.configuration import (
     SessionConfig,
     Transcription,
     TurnDetection,
-    checked,
     merged,
 )
 

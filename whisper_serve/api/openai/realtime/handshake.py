@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi import WebSocket
-from starlette.requests import HTTPConnection
 
+from whisper_serve.api.auth.credentials import offered_by, shown_key
 from whisper_serve.api.openai.catalog import Catalog
 from whisper_serve.api.openai.realtime.configuration import SessionConfig
 from whisper_serve.api.openai.realtime.ephemeral_keys import EphemeralKeys, is_ephemeral
 from whisper_serve.errors import InvalidParameter
 
 SUBPROTOCOL = "realtime"
-# Browsers cannot set headers, so they say these as subprotocols.
-KEY_SUBPROTOCOL = "openai-insecure-api-key."
+# Browsers cannot set headers, so they say it as a subprotocol.
 BETA_SUBPROTOCOL = "openai-beta.realtime-v1"
 BETA_HEADER, BETA = "OpenAI-Beta", "realtime=v1"
 PARAMETERS = ("intent", "model")
@@ -32,8 +30,8 @@ class Handshake:
     @classmethod
     def of(cls, socket: WebSocket, keys: EphemeralKeys, catalog: Catalog) -> Handshake:
         """Raises `InvalidKey`, `InvalidParameter` or `ModelNotFound`."""
-        offered: Sequence[str] = socket.scope.get("subprotocols", [])
-        key = key_of(socket, offered)
+        offered = offered_by(socket)
+        key = shown_key(socket)
         session = keys.session_of(key) if is_ephemeral(key) else SessionConfig()
         _require_intent(socket, has_key=is_ephemeral(key))
         model = socket.query_params.get("model")
@@ -46,15 +44,6 @@ class Handshake:
             is_beta=BETA in socket.headers.get(BETA_HEADER, "") or BETA_SUBPROTOCOL in offered,
             subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None,
         )
-
-
-def key_of(connection: HTTPConnection, offered: Sequence[str] = ()) -> str:
-    """The key that a client shows, empty without one."""
-    scheme, _, key = connection.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and key.strip():
-        return key.strip()
-    shown = (name for name in offered if name.startswith(KEY_SUBPROTOCOL))
-    return next(shown, "").removeprefix(KEY_SUBPROTOCOL)
 
 
 def _require_intent(socket: WebSocket, *, has_key: bool) -> None:

@@ -1,0 +1,1 @@
+"""Recordings that are taken now and transcribed later, whatever happens in between."""

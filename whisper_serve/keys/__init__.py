@@ -1,0 +1,1 @@
+"""Keys: making them, and the file that lists them."""
