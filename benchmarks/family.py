@@ -15,6 +15,7 @@ from benchmarks.processes import MIB, ProcessTree
 ENGINE, INGRESS, JOBS = "engine replica", "ingress replica", "job runner"
 PROXY, CONTROLLER, DRIVER = "HTTP proxy", "Serve controller", "driver"
 RAYLET, GCS = "raylet", "GCS"
+DECODER = "audio decoder"
 REPLICA = re.compile(r"ray::ServeReplica:[^:]+:(\w+)")
 DEPLOYMENTS = {"WhisperASR": ENGINE, "Ingress": INGRESS, "JobRunner": JOBS}
 ACTORS = {
@@ -47,6 +48,8 @@ def kind_of(command: list[str], name: str) -> str:
         return DEPLOYMENTS.get(replica[1], replica[1])
     if any(part.endswith(("main.py", "whisper-serve")) for part in command[:3]):
         return DRIVER
+    if "whisper_serve.audio.isolated" in command:
+        return DECODER
     actor = next((kind for start, kind in ACTORS.items() if title.startswith(start)), None)
     return actor or PROGRAMS.get(name, OTHER)
 

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.family import (
     CONTROLLER,
+    DECODER,
     DRIVER,
     ENGINE,
     INGRESS,
@@ -31,6 +32,7 @@ from benchmarks.processes import ProcessTree
         (["ray::ServeController.run"], "ray::ServeController", CONTROLLER),
         (["/usr/bin/python", "/srv/main.py", "--config", "x"], "python", DRIVER),
         (["/usr/bin/python", "/srv/bin/whisper-serve", "serve"], "python", DRIVER),
+        (["/usr/bin/python", "-m", "whisper_serve.audio.isolated"], "python", DECODER),
         (["/x/raylet/raylet", "--socket"], "raylet", RAYLET),
         (["/usr/bin/python", "-u", "/x/log_monitor.py"], "python", OTHER),
         ([], "python", OTHER),
