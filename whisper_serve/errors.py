@@ -7,6 +7,7 @@ WhisperServeError
 │   ├── WeightsUnavailable
 │   └── WeightsCorrupt
 ├── ServerStartError          the service cannot come up on this machine
+├── ServerBroken              the service cannot go on and has to be started again
 ├── InvalidRequest            400
 │   ├── InvalidParameter
 │   ├── InvalidMessage
@@ -151,6 +152,19 @@ class ServerStartError(WhisperServeError):
     """The service cannot start; `reason` says why in one line."""
 
     code = "start_failed"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class ServerBroken(WhisperServeError):
+    """The service cannot go on; `reason` says why in one line."""
+
+    code = "broken"
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

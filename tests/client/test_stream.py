@@ -230,6 +230,12 @@ async def test_a_server_that_is_full_is_asked_again_when_it_says(status: int) ->
     assert texts_of(events) == "w1"
 
 
+async def test_a_server_that_has_no_routes_yet_again_is_waited_for() -> None:
+    with running(Fault(5), Fault(deny=404, body=b"no such route")) as server:
+        events = await all_events(client_of(server), spoken(VALUES))
+    assert texts_of(events) == text_of(VALUES)
+
+
 async def test_a_server_that_comes_up_late_is_waited_for() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

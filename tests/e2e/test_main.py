@@ -141,3 +141,22 @@ def test_serve_run_starts_the_same_application(
         process.wait(STOP_LIMIT_S)
         _, alive = psutil.wait_procs(family, timeout=20)
         assert alive == []
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("program", ["raylet", "gcs_server"])
+def test_it_ends_when_ray_dies_under_it(
+    program: str, tmp_path: Path, model_dir: Path, base_ctranslate2: Path
+) -> None:
+    port = free_port()
+    config = write_config(tmp_path, server={"port": port}, model={"model_dir": str(model_dir)})
+    log = tmp_path / "output"
+    with started(command(config), log) as process:
+        wait_for(log, "ready at", process)
+        family = psutil.Process(process.pid).children(recursive=True)
+        [rays] = [child for child in family if child.name() == program]
+        rays.kill()
+        assert process.wait(STOP_LIMIT_S) != 0
+        psutil.wait_procs(family, STOP_LIMIT_S)
+    assert program in log.read_text()
+    assert [child for child in family if child.is_running()] == []

@@ -82,13 +82,17 @@ def dial(
     )
 
 
-def judge(failure: BaseException, refusal: tuple[str, str] | None) -> Loss:
+def judge(
+    failure: BaseException, refusal: tuple[str, str] | None, *, was_served: bool = False
+) -> Loss:
     """What one of `LOST` means; `refusal`: code and message of the server's fatal `error`.
+    `was_served`: whether this stream has been; a server that is being started again has no
+    routes for a moment.
 
     Raises `ServerRefused` or `ConnectionLost` when another try would end like this one.
     """
     if isinstance(failure, InvalidStatus):
-        return _judge_status(failure)
+        return _judge_status(failure, was_served=was_served)
     if isinstance(failure, ConnectionClosed):
         return _judge_close(failure, refusal)
     if isinstance(failure, ssl.SSLCertVerificationError):
@@ -98,10 +102,11 @@ def judge(failure: BaseException, refusal: tuple[str, str] | None) -> Loss:
     return Loss(getattr(failure, "strerror", None) or str(failure))
 
 
-def _judge_status(failure: InvalidStatus) -> Loss:
+def _judge_status(failure: InvalidStatus, *, was_served: bool) -> Loss:
     response = failure.response
     refused = refusal_of(response.status_code, response.headers, bytes(response.body or b""))
-    if response.status_code != 429 and response.status_code < 500:
+    passes = {404, 429} if was_served else {429}
+    if response.status_code not in passes and response.status_code < 500:
         raise refused from failure
     return Loss(str(refused), refused.retry_after_s or 0.0, refused=refused)
 

@@ -128,7 +128,8 @@ class Conversation:
 
     async def _talk(self) -> None:
         while (failure := await self._talk_once()) is not None:
-            await self._wait(judge(failure, self._journal.refusal), failure)
+            loss = judge(failure, self._journal.refusal, was_served=self._ready_at > 0)
+            await self._wait(loss, failure)
 
     async def _talk_once(self) -> BaseException | None:
         """Over one connection. Returns what ended it too early."""

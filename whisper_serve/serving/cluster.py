@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from typing import Any
 
+import psutil
 import ray
 
 from whisper_serve.config import Config
-from whisper_serve.errors import ServerStartError
+from whisper_serve.errors import ServerBroken, ServerStartError
 from whisper_serve.serving import proxy
 from whisper_serve.serving.plan import Node
 
 NAMESPACE = "serve"
 # With which Serve asks for more than it does by itself in each HTTP proxy.
 PROXY_CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+# A proxy that dies is replaced when it was found dead three times.
+PROXY_LOOKED_AFTER, PROXY_LOOK_S = "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S", "2"
+PROGRAMS = frozenset({"raylet", "gcs_server"})
 # Windows of 30 s are 1 MB each and gone when they are decoded.
 OBJECT_STORE_BYTES = 512 * 2**20
 LOCAL: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
@@ -42,6 +47,29 @@ def prepare_environment() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault(PROXY_CALLBACK, f"{proxy.__name__}:{proxy.guards.__name__}")
+    os.environ.setdefault(PROXY_LOOKED_AFTER, PROXY_LOOK_S)
+
+
+class LocalRay:
+    """The programs of a Ray that this process has started, without which nothing works; Ray does
+    not start them again."""
+
+    def __init__(self) -> None:
+        self._family = psutil.Process().children(recursive=True)
+        self._programs = {each.name(): each for each in self._family if each.name() in PROGRAMS}
+
+    def require(self) -> None:
+        """Raises `ServerBroken` when one has ended."""
+        for name, program in self._programs.items():
+            if not program.is_running() or program.status() == psutil.STATUS_ZOMBIE:
+                self._end()
+                raise ServerBroken(f"Ray's {name} has ended; start the service again")
+
+    def _end(self) -> None:
+        """What is left of Ray would wait for the rest of it, some of it for ever."""
+        for process in {*self._family, *psutil.Process().children(recursive=True)}:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def cluster_nodes() -> list[Node]:

@@ -27,7 +27,7 @@ from whisper_serve.engines.build import fetch_weights
 from whisper_serve.errors import ServerStartError
 from whisper_serve.observability.logs import configure_logging, stop_logging
 from whisper_serve.serving.app import engine_options, further_options, make_app
-from whisper_serve.serving.cluster import cluster_nodes, connect
+from whisper_serve.serving.cluster import LocalRay, cluster_nodes, connect
 from whisper_serve.serving.job_runner import require_storage
 from whisper_serve.serving.plan import Plan, make_plan
 from whisper_serve.serving.stopping import drain
@@ -42,6 +42,8 @@ APP_NAME = "whisper_serve"
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - only compared with
 
 PROBE_TIMEOUT_S = 10.0
+# For the end of Ray, after which there is nothing to wait for.
+LOOK_EVERY_S = 2.0
 
 
 class Stopped(BaseException):
@@ -52,7 +54,8 @@ def run_server(config_path: Path | None) -> None:
     """Serve until SIGINT or SIGTERM, let what is under way end, then end everything that was
     started. A second signal ends it at once.
 
-    Raises `ConfigError`, `WeightsError` or `ServerStartError` when the service cannot start.
+    Raises `ConfigError`, `WeightsError` or `ServerStartError` when the service cannot start, and
+    `ServerBroken` when the Ray that it started dies under it.
     """
     config = load_config(config_path, os.environ)
     configure_logging(config.logging, "server")
@@ -83,9 +86,12 @@ def _run(config: Config) -> None:
 
 
 def _serve_until_told(config: Config) -> None:
+    ours = LocalRay() if config.server.ray_address is None else None
     _say(ready_text(config))
     try:
-        threading.Event().wait()
+        while not threading.Event().wait(LOOK_EVERY_S):
+            if ours is not None:
+                ours.require()
     except Stopped:
         timeout_s = config.server.drain_timeout_s
         _say(f"draining for {timeout_s:g} s at most (again to stop at once)")
