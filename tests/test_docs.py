@@ -17,6 +17,7 @@ from whisper_serve.errors import (
     ClientError,
     ClientGone,
     ConfigError,
+    ServerBroken,
     ServerStartError,
     Superseded,
     WeightsError,
@@ -37,7 +38,10 @@ SETTINGS = [
 ]
 # What ends the start of the service, what a client is not there any more to be told, or what
 # befalls partial text, of whose failures nobody is told.
-NEVER_TOLD = (ConfigError, WeightsError, ServerStartError, ClientGone, Superseded, ClientError)
+NEVER_TOLD = (
+    *(ConfigError, WeightsError, ServerStartError, ServerBroken),
+    *(ClientGone, Superseded, ClientError),
+)
 CODES = sorted(
     {
         error.code
