@@ -39,16 +39,18 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "storage": (("storage", "config", "errors"), OUTSIDE),
     "jobs": (
         (
-            *("jobs", "storage", "pipeline", "text", "api.deadline"),
+            *("jobs", "storage", "pipeline", "text", "deadline"),
             *("config", "observability", "errors"),
         ),
         ("ray", *WEB, *NETWORKS),
     ),
+    "deadline": ((), OUTSIDE),
     "account": (("text", "engines.base", "observability", "ports", "errors"), OUTSIDE),
     "api": (
         (
             *("api", "audio", "text", "streaming", "engines.base", "pipeline", "ports"),
-            *("account", "config", "jobs", "keys", "observability", "errors", "__version__"),
+            *("account", "config", "deadline", "jobs", "keys", "observability", "errors"),
+            "__version__",
         ),
         ("ray", *NETWORKS),
     ),

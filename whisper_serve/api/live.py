@@ -26,7 +26,6 @@ from whisper_serve.api.auth.callers import ANYONE
 from whisper_serve.api.auth.tab import Tab
 from whisper_serve.api.auth.usage import AudioInMemory
 from whisper_serve.api.course import Course
-from whisper_serve.api.deadline import within
 from whisper_serve.api.delays import StreamMeter
 from whisper_serve.api.door import Door
 from whisper_serve.api.models import ServedModels
@@ -37,6 +36,7 @@ from whisper_serve.audio.pcm import SAMPLE_RATE, Samples, seconds
 from whisper_serve.audio.silero import SileroVad
 from whisper_serve.audio.vad import VadOptions
 from whisper_serve.config import Config, StreamingConfig
+from whisper_serve.deadline import within
 from whisper_serve.errors import (
     ClientTooFast,
     Draining,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from whisper_serve.api.deadline import within
+from whisper_serve.deadline import within
 from whisper_serve.errors import UploadTooSlow
 
 # Speech in a sparing codec, sent while it is spoken, comes at twice this rate.

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive
 
-from whisper_serve.api.deadline import within
+from whisper_serve.deadline import within
 from whisper_serve.errors import ClientGone, DeadlineExceeded
 
 Result = TypeVar("Result")

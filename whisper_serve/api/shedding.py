@@ -36,6 +36,8 @@ LATE_SHARE = 0.05
 NEW_S = 5.0
 NEW_STREAMS = {"cpu": 4, "cuda": 32}
 NEW_SHARE = 0.5
+# So many times as many may begin at once where there is next to nothing to do.
+FEW = 2
 # What an engine said longer ago does not count.
 LOAD_HOLDS_S = 5.0
 # When there may be room again.
@@ -162,6 +164,8 @@ class Headroom:
     def _most_new(self, *, is_tight: bool) -> int:
         if is_tight:
             return max(1, int(TIGHT_SHARE * len(self._streams)))
+        if len(self._streams) < FEW * self._new_streams:
+            return FEW * self._new_streams
         return max(self._new_streams, int(NEW_SHARE * len(self._streams)))
 
     def _new_wait_s(self, now: float, room: int) -> float:

@@ -21,7 +21,7 @@ from typing import BinaryIO
 import httpcore
 import httpx
 
-from whisper_serve.api.deadline import within
+from whisper_serve.deadline import within
 from whisper_serve.errors import UploadTooLarge, UrlNotAllowed, UrlRefused, UrlUnreachable
 
 Address = IPv4Address | IPv6Address

@@ -15,12 +15,12 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from whisper_serve.api.app import create_app
-from whisper_serve.api.deadline import within
 from whisper_serve.api.measuring import MeasuredPort, MeasuredTranscriber
 from whisper_serve.api.services import Services, nobody
 from whisper_serve.audio.isolation import IsolatedDecoder
 from whisper_serve.audio.silero import SileroVad
 from whisper_serve.config import Config, JobsConfig
+from whisper_serve.deadline import within
 from whisper_serve.jobs.orders import Orders
 from whisper_serve.observability.exporting import start_exporting
 from whisper_serve.observability.exposition import Snapshot

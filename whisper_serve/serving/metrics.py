@@ -21,9 +21,9 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from whisper_serve import __version__
-from whisper_serve.api.deadline import within
 from whisper_serve.api.oversight import DeploymentOut
 from whisper_serve.config import MetricsConfig
+from whisper_serve.deadline import within
 from whisper_serve.errors import WhisperServeError
 from whisper_serve.observability.exposition import Snapshot, merged
 from whisper_serve.observability.machine import ProcessUse

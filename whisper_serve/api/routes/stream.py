@@ -10,10 +10,10 @@ from fastapi import APIRouter, WebSocket
 
 from whisper_serve.api.admission import Admission
 from whisper_serve.api.connection import Connection, Dialect, serve
-from whisper_serve.api.deadline import within
 from whisper_serve.api.live import Timing
 from whisper_serve.api.peer import Incoming, PeerGone
 from whisper_serve.api.services import Services
+from whisper_serve.deadline import within
 from whisper_serve.streaming.messages import (
     Configure,
     ServerMessage,

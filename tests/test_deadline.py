@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from whisper_serve.api.deadline import within
+from whisper_serve.deadline import within
 
 
 async def at_once() -> str:
