@@ -312,10 +312,12 @@ async def test_what_was_heard_is_in_no_log_and_in_no_trace(
         answer = await client.post("/transcribe", files={"file": CLIP})
     text = text_of(HEARD.segments).strip()
     assert answer.json()["text"].strip() == text
-    for word in text.split():
+    heard = [word for word in text.split() if len(word) > 3]  # shorter ones are there by chance
+    assert heard
+    for word in heard:
         assert word not in all_of(written)
     collector.spans(3)
-    assert not any(word.encode() in body for word in text.split() for body in collector.bodies)
+    assert not any(word.encode() in body for word in heard for body in collector.bodies)
 
 
 @pytest.mark.parametrize("trouble", [None, EngineFailed("of the engine"), RuntimeError("broken")])
