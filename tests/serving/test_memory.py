@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from whisper_serve.serving.memory import GIB, MemoryGuard
+from whisper_serve.serving import memory
+from whisper_serve.serving.memory import GIB, FreedMemory, MemoryGuard
 
 
 def test_a_process_with_less_than_its_limit_is_well() -> None:
@@ -25,3 +26,19 @@ def test_what_is_measured_is_this_process() -> None:
     MemoryGuard(64.0).check()
     with pytest.raises(RuntimeError):
         MemoryGuard(0.001).check()
+
+
+async def test_what_is_free_is_given_back_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    freed = FreedMemory(lambda: given.append(1))
+    for _ in range(3):
+        await freed.give_back()
+    assert given == []
+    monkeypatch.setattr(memory, "GIVEN_BACK_EVERY_S", 0.0)
+    await freed.give_back()
+    assert given == [1]
+
+
+async def test_this_system_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "GIVEN_BACK_EVERY_S", 0.0)
+    await FreedMemory().give_back()

@@ -26,7 +26,7 @@ from whisper_serve.observability.exporting import start_exporting
 from whisper_serve.observability.exposition import Snapshot
 from whisper_serve.observability.logs import configure_logging
 from whisper_serve.serving.client import ReplicaClient
-from whisper_serve.serving.memory import MemoryGuard
+from whisper_serve.serving.memory import FreedMemory, MemoryGuard
 from whisper_serve.serving.metrics import Oversight, ReplicaMetrics, breakers_of
 from whisper_serve.serving.roll import taken_off
 from whisper_serve.storage.database import Database
@@ -55,6 +55,7 @@ class Ingress:
         SileroVad()  # loads the network now rather than in the first request
         client = ReplicaClient(asr)
         self._memory = MemoryGuard(config.deployment.max_replica_memory_gib)
+        self._freed = FreedMemory()
         self._watch: asyncio.Task[None] | None = None
         self._measured = ReplicaMetrics(config.metrics, config.deployment.max_replica_memory_gib)
         metrics = self._measured.metrics
@@ -84,6 +85,7 @@ class Ingress:
         any that it replaces, and it drains."""
         if self._watch is None:
             self._watch = asyncio.create_task(self._drain_when_stopped())
+        await self._freed.give_back()
         self._memory.check()
 
     async def name(self) -> str:

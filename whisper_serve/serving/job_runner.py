@@ -27,7 +27,7 @@ from whisper_serve.observability.exposition import Snapshot
 from whisper_serve.observability.logs import configure_logging
 from whisper_serve.pipeline import TranscribeOptions
 from whisper_serve.serving.client import ReplicaClient
-from whisper_serve.serving.memory import MemoryGuard
+from whisper_serve.serving.memory import FreedMemory, MemoryGuard
 from whisper_serve.serving.metrics import ReplicaMetrics, breakers_of
 from whisper_serve.serving.plan import Node
 from whisper_serve.storage.database import Database
@@ -45,6 +45,7 @@ class JobRunner:
         self._exporting = start_exporting(config.tracing, "jobs")
         SileroVad()  # loads the network now rather than in the first job
         self._memory = MemoryGuard(config.deployment.max_replica_memory_gib)
+        self._freed = FreedMemory()
         self._measured = ReplicaMetrics(config.metrics, config.deployment.max_replica_memory_gib)
         self._models = ServedModels(config)
         self._database = Database(config.jobs.database)
@@ -67,6 +68,7 @@ class JobRunner:
         """A loop that ended is a fault of ours, and Serve begins a new one."""
         if self._working.done():
             raise RuntimeError("the job runner has ended") from self._working.exception()
+        await self._freed.give_back()
         self._memory.check()
 
     async def snapshot(self) -> Snapshot:

@@ -1,12 +1,16 @@
-"""How much memory a replica's process may have before another takes its place."""
+"""How much memory a replica's process has: what it may, and what it does not need any more."""
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
+import time
 from collections.abc import Callable
 
 import psutil
 
 GIB = 2**30
+GIVEN_BACK_EVERY_S = 60.0
 
 
 class MemoryGuard:
@@ -27,6 +31,29 @@ class MemoryGuard:
                 f"the process has {used_gib:.2f} GiB, more than the {self._limit_gib:g} GiB of "
                 "deployment.max_replica_memory_gib"
             )
+
+
+class FreedMemory:
+    """Gives the system back what the process has freed. glibc keeps that for the thread that had
+    it, and a process whose threads take turns with large recordings seems to grow for ever.
+    `trim` does it."""
+
+    def __init__(self, trim: Callable[[], None] | None = None) -> None:
+        self._trim = trim or _trim
+        self._given_back_at = time.monotonic()
+
+    async def give_back(self) -> None:
+        """To be asked every few seconds; does something once a minute."""
+        now = time.monotonic()
+        if now - self._given_back_at >= GIVEN_BACK_EVERY_S:
+            self._given_back_at = now
+            await asyncio.to_thread(self._trim)
+
+
+def _trim() -> None:
+    """Other C libraries have no such thing."""
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
 
 
 def _resident() -> int:
