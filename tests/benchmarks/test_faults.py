@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 import pytest
 
@@ -25,6 +26,13 @@ def test_a_lost_job_or_a_lost_word_is_a_loss() -> None:
     assert losses.is_lossless
     losses.jobs_lost["lost"] += 1
     assert not losses.is_lossless
+
+
+def test_findings_can_be_kept_as_json() -> None:
+    losses = Losses("driver", streams=2, words=WordDiff(80, other=1))
+    losses.files["200"] += 5
+    kept = json.loads(json.dumps(losses.values()))
+    assert (kept["streams"], kept["files"], kept["words"]["other"]) == (2, {"200": 5}, 1)
 
 
 def test_kinds_are_named_and_no_others() -> None:
