@@ -53,3 +53,10 @@ def _refusal(exc: ValidationError) -> InvalidRequest:
 def printable(name: str) -> str:
     """A client's name for something, fit to be told again."""
     return name[:40].encode("ascii", "backslashreplace").decode()
+
+
+def described(model: type[BaseModel]) -> dict[str, Any]:
+    """The body in OpenAPI, which FastAPI cannot tell by itself since it is read by hand to keep it
+    bounded."""
+    schema = model.model_json_schema()
+    return {"requestBody": {"content": {"application/json": {"schema": schema}}}}

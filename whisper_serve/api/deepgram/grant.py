@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from whisper_serve.api.auth.issuing import Wish
 from whisper_serve.api.deepgram.failures import FailureOut
-from whisper_serve.api.json_body import checked, read_object
+from whisper_serve.api.json_body import checked, described, read_object
 from whisper_serve.api.routes.tokens import MAX_BODY_BYTES, TokenOffice
 from whisper_serve.api.services import Services
 
@@ -44,7 +44,7 @@ def grant_router(services: Services) -> APIRouter:
         "/v1/auth/grant",
         summary="A token for a browser, as Deepgram issues it",
         responses=_failures(),
-        openapi_extra=_body(),
+        openapi_extra=described(GrantRequest),
     )
     async def grant(request: Request) -> GrantOut:
         """The same as `/v1/tokens`."""
@@ -61,8 +61,3 @@ def _failures() -> dict[int | str, dict[str, Any]]:
         status: {"model": FailureOut, "description": description}
         for status, description in ERRORS.items()
     }
-
-
-def _body() -> dict[str, Any]:
-    schema = GrantRequest.model_json_schema()
-    return {"requestBody": {"content": {"application/json": {"schema": schema}}}}

@@ -12,7 +12,7 @@ from whisper_serve.api.auth.callers import caller_of
 from whisper_serve.api.auth.issuing import Grant, Wish, granted
 from whisper_serve.api.auth.signed import Signed
 from whisper_serve.api.auth.tokens import Tokens
-from whisper_serve.api.json_body import checked, read_object
+from whisper_serve.api.json_body import checked, described, read_object
 from whisper_serve.api.schemas import TranscriptionOut
 from whisper_serve.api.services import Services
 from whisper_serve.config import KeyScope
@@ -73,7 +73,7 @@ def tokens_router(services: Services) -> APIRouter:
         "/v1/tokens",
         summary="A token for a browser",
         responses=_responses(),
-        openapi_extra=_body(),
+        openapi_extra=described(TokenRequest),
     )
     async def tokens(request: Request) -> TokenOut:
         """It stands for the key that asks, with fewer scopes and not for long."""
@@ -94,10 +94,3 @@ def _responses() -> dict[int | str, dict[str, Any]]:
         status: {"model": TranscriptionOut, "description": description}
         for status, description in ERRORS.items()
     }
-
-
-def _body() -> dict[str, Any]:
-    """The body, which FastAPI cannot tell by itself since it is read by hand to keep it
-    bounded."""
-    schema = TokenRequest.model_json_schema()
-    return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
