@@ -83,6 +83,16 @@ async def test_many_writers_wait_for_each_other(place: str) -> None:
         await database.close()
 
 
+async def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    """SQLite does not let the others wait while one of them chooses the kind of journal."""
+    for number in range(40):
+        databases = [Database(str(tmp_path / f"{number}.sqlite3")) for _ in range(4)]
+        await asyncio.gather(*(database.prepare() for database in databases))
+        assert await count(databases[-1]) == 0
+        for database in databases:
+            await database.close()
+
+
 async def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
     async with database.writing() as connection:
         await connection.execute(ADD, {"caller": "ada"})

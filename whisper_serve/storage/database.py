@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,9 @@ BUSY_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 60.0
 CONNECTIONS = 8
-PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON")
+PRAGMAS = ("synchronous = FULL", "foreign_keys = ON")
+# How soon one asks again that lost the race for a new file.
+LOCKED_AGAIN_S = 0.02
 BEGIN = "sqlite_begin"
 # What the libraries raise when the database is away, full, or refuses us.
 FAULTS = (
@@ -42,6 +46,7 @@ FAULTS = (
     asyncpg.InterfaceError,
     asyncio.TimeoutError,
     OSError,
+    sqlite3.Error,
 )
 # Of PostgreSQL's advisory locks: whoever holds it may change the tables.
 MIGRATION_LOCK = 0x776869737065
@@ -64,9 +69,9 @@ class Database:
         async with self._preparing:
             if self._is_prepared:
                 return
-            if self._file is not None:
-                await asyncio.to_thread(make_private, self._file)
             with _translated():
+                if self._file is not None:
+                    await asyncio.to_thread(_write_ahead, self._file)
                 async with self._writer.begin() as connection:
                     if not self.is_sqlite:
                         lock = text("SELECT pg_advisory_xact_lock(:key)")
@@ -109,6 +114,30 @@ def make_private(file: Path) -> None:
     is told by whoever opens it. SQLite gives its journals the same rights."""
     with suppress(OSError):
         os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def _write_ahead(file: Path) -> None:
+    """Make the file, if need be, and have it keep its journal as a write-ahead log, which it
+    remembers. SQLite refuses at once, without waiting, when others do the same meanwhile.
+
+    Raises `sqlite3.Error`.
+    """
+    make_private(file)
+    give_up_at = time.monotonic() + BUSY_TIMEOUT_S
+    with closing(sqlite3.connect(file, timeout=BUSY_TIMEOUT_S)) as connection:
+        while not _keeps_write_ahead_log(connection, is_last=time.monotonic() > give_up_at):
+            time.sleep(LOCKED_AGAIN_S)
+
+
+def _keeps_write_ahead_log(connection: sqlite3.Connection, *, is_last: bool) -> bool:
+    """Not while others hold the file; an exception when this was the last attempt."""
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as exc:
+        if is_last or "locked" not in str(exc):
+            raise
+        return False
+    return True
 
 
 def _sqlite(path: str) -> AsyncEngine:
