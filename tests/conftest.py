@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.fuzz.tally import Tally
 from tests.storage.servers import connections_gone, fresh_database, postgresql
 from whisper_serve.engines.weights import ensure_weights
 from whisper_serve.sample import fetch_sample
@@ -26,6 +27,19 @@ SAMPLE_WORDS = "ever tried ever failed no matter try again fail again fail bette
 # What a single example takes says nothing on a machine that does other things too.
 settings.register_profile("whisper_serve", deadline=None)
 settings.load_profile("whisper_serve")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Tally())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For several processes (pytest-xdist): one has all that starts the service, since each Ray
+    takes what there is of the machine; of the others each has whole files."""
+    for item in items:
+        group = "service" if item.get_closest_marker("server") else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

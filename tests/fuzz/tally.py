@@ -6,7 +6,9 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 # Of this run of the tests, by what was tried.
@@ -41,6 +43,24 @@ class Complaints(logging.Handler):
         if records:
             told = logging.Formatter().format(records[0])
             raise AssertionError(f"{len(records)} errors in the log, the first:\n{told}")
+
+
+class Tally:
+    """Tells at the end of the tests how many cases there were, in all processes together
+    (pytest-xdist)."""
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["tried"] = dict(tried)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        tried.update(getattr(node, "workeroutput", {}).get("tried", {}))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if tried:
+            parts = ", ".join(f"{kind} {count:,}" for kind, count in sorted(tried.items()))
+            terminalreporter.write_line(f"fuzz: {tried.total():,} cases were tried ({parts})")
 
 
 @contextmanager
