@@ -28,7 +28,7 @@ setup(
     install_requires=requirements("requirements.txt"),
     extras_require={
         "dev": requirements("requirements-dev.txt"),
-        "loadtest": ["locust>=2.47.0"],
+        "loadtest": ["aiohttp>=3.14.5", "jiwer>=4.0.0", "locust>=2.45.0", "matplotlib>=3.10.9"],
         "mic": ["sounddevice>=0.5.6"],
     },
     entry_points={"console_scripts": ["whisper-serve = whisper_serve.cli:main"]},

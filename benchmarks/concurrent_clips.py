@@ -19,7 +19,7 @@ import wave
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 
@@ -256,7 +256,7 @@ def main() -> None:
             print(show(level), flush=True)
             if level.other:
                 print(f"{clients} clients: {dict(level.other)}", file=sys.stderr)
-    write_json(options.json, {"engine": engine, "levels": [asdict(level) for level in levels]})
+    write_json(options.json, {"engine": engine, "levels": levels})
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +84,6 @@ class Losses:
     def is_lossless(self) -> bool:
         """Whether all that was acknowledged is there."""
         return not self.jobs_lost and self.whole == self.streams
-
-    def values(self) -> dict[str, Any]:
-        """For JSON. `asdict` makes something else of counters."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return {**values, "words": asdict(self.words)}
 
     def show(self) -> str:
         words, failed = self.words, Counter(self.files)
@@ -298,7 +293,7 @@ def main() -> int:
             print(f"{service.service.engine()}; {machine()}\n", flush=True)
             losses = run(strike_all(service, recordings[: options.streams], options))
     print(f"\n{time.monotonic() - began:.0f} s")
-    write_json(options.json, {"losses": [one.values() for one in losses]})
+    write_json(options.json, {"losses": losses})
     return 0 if all(one.is_lossless for one in losses) else 1
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,12 @@ def _processor() -> str:
 
 
 def write_json(path: Path | None, results: dict[str, Any]) -> None:
-    """Keep raw results; None keeps nothing."""
+    """Keep raw results, dataclasses among them; None keeps nothing."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"machine": machine(), **results}, indent=1))
+        path.write_text(json.dumps({"machine": machine(), **results}, default=vars_of, indent=1))
+
+
+def vars_of(record: Any) -> dict[str, Any]:
+    """Of a dataclass. `asdict` makes something that is no JSON of its counters."""
+    return {each.name: getattr(record, each.name) for each in fields(record)}

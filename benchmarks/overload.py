@@ -23,7 +23,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -265,7 +265,7 @@ def main() -> None:
         print(f"{engine}; {machine()}; streams of {options.seconds:g} s, {config}\n")
         full, overloaded = run(measured(service, said, manner, options))
     print(f"\n{compared(full, overloaded)}")
-    write_json(options.json, {"engine": engine, "levels": [asdict(full), asdict(overloaded)]})
+    write_json(options.json, {"engine": engine, "levels": [full, overloaded]})
 
 
 if __name__ == "__main__":

@@ -32,14 +32,14 @@ class Relay:
         there, to_there = await asyncio.open_connection(self._host, self._port)
         self._clients[writer] = to_there
         try:
-            await asyncio.gather(_pass(reader, to_there), _pass(there, writer))
+            await asyncio.gather(passed(reader, to_there), passed(there, writer))
         finally:
             self._clients.pop(writer, None)
             for end in (writer, to_there):
                 end.transport.abort()
 
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def passed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     # uvloop tells a transport that is gone by a RuntimeError.
     with suppress(ConnectionError, RuntimeError):
         while data := await reader.read(PIECE_BYTES):

@@ -26,7 +26,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import httpx
@@ -253,8 +252,7 @@ def main() -> int:
     report(verdict)
     wrong = {" ".join(key): times for key, times in verdict.tally.wrong.items()}
     counts = {" ".join(key): times for key, times in verdict.tally.counts.items()}
-    samples_seen = [asdict(sample) for sample in verdict.seen]
-    write_json(options.json, {"counts": counts, "wrong": wrong, "samples": samples_seen})
+    write_json(options.json, {"counts": counts, "wrong": wrong, "samples": verdict.seen})
     return verdict.exit_code
 
 

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from whisper_serve.engines.catalog import MirroredFile, WheelMember
 from whisper_serve.engines.sources import RegistryWheels
 
+TRANSCRIPT = "Ever tried. Ever failed. No matter. Try again. Fail again. Fail better."
 RECORDING = MirroredFile(
     name="sample.wav",
     size=318_978,

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 import pytest
 
 from benchmarks.faults import Losses, kinds
+from benchmarks.figures import write_json
 from benchmarks.word_diffs import WordDiff
 
 
@@ -28,10 +30,12 @@ def test_a_lost_job_or_a_lost_word_is_a_loss() -> None:
     assert not losses.is_lossless
 
 
-def test_findings_can_be_kept_as_json() -> None:
+def test_findings_can_be_kept_as_json(tmp_path: Path) -> None:
     losses = Losses("driver", streams=2, words=WordDiff(80, other=1))
     losses.files["200"] += 5
-    kept = json.loads(json.dumps(losses.values()))
+    path = tmp_path / "losses.json"
+    write_json(path, {"losses": [losses]})
+    (kept,) = json.loads(path.read_text())["losses"]
     assert (kept["streams"], kept["files"], kept["words"]["other"]) == (2, {"200": 5}, 1)
 
 

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.observability.logged import Logged, logger
-from whisper_serve.errors import ConfigError
+from whisper_serve.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    EngineFailed,
+    Overloaded,
+    Superseded,
+)
 from whisper_serve.observability.logs import FOREIGN, LOGGER_NAME, is_within
 
 CATEGORIES = ("access", "performance", "audit")
@@ -68,6 +74,24 @@ def test_ray_says_on_the_console_itself_what_it_has_to_say(
     logging.getLogger("ray.serve").error("of Ray")
     assert log.lines() == ["of Ray"]
     assert "of Ray" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "is_told"),
+    [
+        (Overloaded(5.0), False),
+        (Superseded(), False),
+        (DeadlineExceeded(30.0), False),
+        (EngineFailed("broken"), True),
+        (ZeroDivisionError(), True),
+    ],
+)
+def test_ray_tells_of_faults_and_not_of_each_refusal(
+    error: Exception, is_told: bool, log: Logged
+) -> None:
+    log.configure(format="%(message)s")
+    logging.getLogger("ray.serve").error("Request failed.", exc_info=error)
+    assert any("Request failed." in line for line in log.lines()) is is_told
 
 
 @pytest.mark.parametrize(

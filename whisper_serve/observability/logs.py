@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Collection
 
 from whisper_serve.config import LoggingConfig
+from whisper_serve.errors import Superseded, WhisperServeError
 from whisper_serve.observability.files import file_handler, process_file, remove_left_over
 from whisper_serve.observability.formats import formatter_of
 from whisper_serve.observability.outlet import Outlet
@@ -26,6 +27,8 @@ FOREIGN = (
 )
 # What Ray has to say it writes to the console itself.
 SPEAKS_ITSELF = "ray"
+# Who logs the traceback of every exception that leaves a replica.
+RAY_SERVE = "ray.serve"
 
 Wanted = Callable[[logging.LogRecord], bool]
 
@@ -43,6 +46,7 @@ def configure_logging(config: LoggingConfig, process: str) -> None:
     outlet.addFilter(_severe_or_ours(config))
     stop_logging()
     _set_levels(config)
+    logging.getLogger(RAY_SERVE).addFilter(_is_news)
     for name in (LOGGER_NAME, *FOREIGN):
         logging.getLogger(name).addHandler(outlet)
 
@@ -55,6 +59,7 @@ def stop_logging() -> None:
             if isinstance(handler, Outlet):
                 logger.removeHandler(handler)
                 handler.close()
+    logging.getLogger(RAY_SERVE).removeFilter(_is_news)
     package = logging.getLogger(LOGGER_NAME)
     package.propagate = True
     package.setLevel(logging.NOTSET)
@@ -66,6 +71,15 @@ def _set_levels(config: LoggingConfig) -> None:
     package.propagate = False
     # Who did what is written down however quiet the rest is to be.
     logging.getLogger(AUDIT).setLevel(min(logging.INFO, package.level))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not that a window was refused or came too late: whoever asked for it is told, and tells it.
+    Under overload, when this would happen most, each would be a traceback."""
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, WhisperServeError):
+        return True
+    return error.http_status == 500 and not isinstance(error, Superseded)
 
 
 def _severe_or_ours(config: LoggingConfig) -> Wanted:
