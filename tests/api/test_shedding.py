@@ -48,6 +48,13 @@ def answered(headroom: Headroom, took_s: Iterable[float], now: float, *, lean: b
         headroom.answered(headroom.asked(now - took, is_lean=lean), now)
 
 
+def with_a_stream() -> Headroom:
+    """Where somebody's delay is to be kept."""
+    headroom = Headroom(BOUNDS)
+    headroom.admitted(-NEW_S)
+    return headroom
+
+
 # Late answers
 
 
@@ -57,7 +64,7 @@ def test_there_is_room_where_nothing_is_known() -> None:
 
 @pytest.mark.parametrize(("took_s", "lean"), [(BOUND_S, False), (LEAN * BOUND_S, True)])
 def test_there_is_room_while_answers_come_in_time(took_s: float, lean: bool) -> None:
-    headroom = Headroom(BOUNDS)
+    headroom = with_a_stream()
     answered(headroom, [took_s] * 100, now=10.0, lean=lean)
     assert has_room(headroom, 10.0)
     answered(headroom, [took_s + 0.01] * 20, now=10.0, lean=lean)
@@ -65,26 +72,37 @@ def test_there_is_room_while_answers_come_in_time(took_s: float, lean: bool) -> 
 
 
 def test_a_few_late_ones_among_many_do_not_matter() -> None:
-    headroom = Headroom(BOUNDS)
+    headroom = with_a_stream()
     answered(headroom, [0.5] * 95 + [9.0] * 5, now=10.0, lean=False)
     assert has_room(headroom, 10.0)
 
 
 def test_a_single_slow_one_does_not_matter_among_few() -> None:
-    headroom = Headroom(BOUNDS)
+    headroom = with_a_stream()
     answered(headroom, [9.0, *[0.1] * LEAST_ANSWERS], now=10.0, lean=False)
     assert has_room(headroom, 10.0)
 
 
-def test_what_was_long_ago_is_forgotten() -> None:
+def test_who_is_alone_has_room_however_late_answers_were() -> None:
+    headroom = with_a_stream()
+    answered(headroom, [9.0] * 10, now=10.0, lean=False)
+    assert not has_room(headroom, 10.0)
     headroom = Headroom(BOUNDS)
+    answered(headroom, [9.0] * 10, now=10.0, lean=False)
+    assert has_room(headroom, 10.0)
+    headroom.admitted(10.0)
+    assert not has_room(headroom, 10.0)
+
+
+def test_what_was_long_ago_is_forgotten() -> None:
+    headroom = with_a_stream()
     answered(headroom, [9.0] * 10, now=10.0, lean=False)
     assert not has_room(headroom, 10.0 + MEMORY_S)
     assert has_room(headroom, 10.1 + MEMORY_S)
 
 
 def test_an_answer_that_does_not_come_is_late_too() -> None:
-    headroom = Headroom(BOUNDS)
+    headroom = with_a_stream()
     waiting = [headroom.asked(0.0, is_lean=False) for _ in range(LEAST_ANSWERS)]
     assert has_room(headroom, BOUND_S)
     assert not has_room(headroom, BOUND_S + 0.1)

@@ -124,9 +124,10 @@ class Headroom:
         return len(self._streams)
 
     def require_stream(self, now: float) -> None:
-        """Raises `Overloaded` when one more stream has no room."""
+        """Raises `Overloaded` when one more stream has no room. Where there is none, it can cost
+        nobody's delay, and late answers to those that were there say little of what is to come."""
         max_answer_s = self._bounds.max_answer_s
-        if max_answer_s is None:
+        if max_answer_s is None or not self._streams:
             return
         if self.is_late(now, max_answer_s):
             raise Overloaded(RETRY_AFTER_S)
