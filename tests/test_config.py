@@ -162,6 +162,11 @@ IMPOSSIBLE = [
     ("deployment.gpu_per_replica", 1.5, "above 1 it must be a whole number"),
     ("deployment.gpu_per_replica", -1, "greater than or equal to 0"),
     ("deployment.max_queued_windows", 0, "greater than or equal to 1"),
+    ("autoscaling.ingress_replicas", [2, 1], "the first is the least and must not be above"),
+    ("autoscaling.ingress_replicas", 2, "valid array"),
+    ("autoscaling.engine_replicas", [3, 2], "the first is the least and must not be above"),
+    ("autoscaling.streams_per_ingress", 0, "greater than 0"),
+    ("autoscaling.downscale_delay_s", -1, "greater than or equal to 0"),
     ("deployment.further_models", 0, "greater than or equal to 1"),
     ("openai.max_file_bytes", 0, "greater than or equal to 1"),
     ("deepgram.idle_timeout_s", 0, "greater than 0"),
@@ -230,6 +235,22 @@ def test_the_overlap_is_measured_against_the_windows_that_are_set(write: Write) 
     assert the_problem(refused(write({"chunking": chunking}))).key == "chunking.overlap"
 
 
+def test_engine_replicas_are_counted_by_one_setting(write: Write) -> None:
+    sections = {"deployment": {"num_replicas": 2}, "autoscaling": {"engine_replicas": [1, 4]}}
+    problem = the_problem(refused(write(sections)))
+    assert problem.key == "deployment.num_replicas"
+    assert "autoscaling.engine_replicas" in problem.reason
+
+
+def test_an_ingress_gets_company_before_it_is_full(write: Write) -> None:
+    full = {"ingress_replicas": [1, 4], "streams_per_ingress": 65}
+    problem = the_problem(refused(write({"autoscaling": full})))
+    assert problem.key == "autoscaling.streams_per_ingress"
+    assert problem.reason.endswith("streaming.max_sessions, which is 64")
+    alone = {"ingress_replicas": [2, 2], "streams_per_ingress": 65}
+    load_config(write({"autoscaling": alone}), {})
+
+
 @pytest.mark.parametrize(
     ("models", "twice"),
     [
@@ -273,7 +294,7 @@ def test_an_unknown_key_is_named_with_those_that_are_known(write: Write) -> None
     error = refused(write({"server": {"prot": 8000}}))
     known = (
         "host, port, dedicated_cpu, num_cpus, ray_address, tls_cert, tls_key, drain_timeout_s, "
-        "allowed_origins"
+        "handover_timeout_s, allowed_origins"
     )
     assert str(error).endswith(f"server.prot: 8000 is not allowed: unknown key; known: {known}")
 
@@ -313,6 +334,7 @@ def test_every_fault_is_told_at_once(write: Write) -> None:
         ("deployment.gpu_per_replica", 0.25),
         ("deployment.gpu_per_replica", 2),
         ("deployment.gpu_per_replica", 0),
+        ("autoscaling.streams_per_ingress", 12),
         ("server.ray_address", "ray://head:10001"),
         ("logging.file", None),
         ("logging.format", "json"),

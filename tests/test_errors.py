@@ -37,6 +37,7 @@ from whisper_serve.errors import (
     ModelNotFound,
     OriginNotAllowed,
     Overloaded,
+    ProcessLost,
     QuotaExceeded,
     RateLimited,
     ScopeMissing,
@@ -142,6 +143,10 @@ SAID = [
     (Overloaded(2.5), "the service is at its capacity; try again in 2.5 s"),
     (Draining(2.0), "the service is about to stop here; try again in 2 s"),
     (EngineUnavailable(5.0), "no engine is ready; try again in 5 s"),
+    (
+        ProcessLost(1.0),
+        "the process that worked on this request has ended; send it again in 1 s",
+    ),
     (
         StorageUnavailable("password authentication failed", 5.0),
         "the database cannot be reached; try again in 5 s",

@@ -280,10 +280,12 @@ async def test_no_more_files_are_unpacked_at_once_than_configured(clip: Samples)
     assert await asyncio.to_thread(first.begun.wait, 10)
     await asyncio.sleep(0.05)
     assert not second.begun.is_set()
+    assert transcriber.unpacking == 2
     for file in (first, second):
         file.gate.set()
     one, other = await asyncio.gather(*calls)
     assert one.words == other.words != ()
+    assert transcriber.unpacking == 0
 
 
 async def test_what_is_no_audio_is_refused() -> None:

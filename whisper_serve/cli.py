@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands)
+    _add_check(commands)
     _add_models(commands)
     _add_keys(commands)
     _add_sample(commands)
@@ -45,6 +46,16 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     serve = commands.add_parser("serve", help="start the service and stay in the foreground")
     _add_config(serve)
     serve.set_defaults(run=_serve)
+
+
+def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    check = commands.add_parser(
+        "check-serve-config", help="tell what Ray Serve would ignore in a Serve config file"
+    )
+    check.add_argument(
+        "file", metavar="FILE", type=Path, help="for `serve deploy`, or a RayService of KubeRay"
+    )
+    check.set_defaults(run=_check_serve_config)
 
 
 def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -241,6 +252,14 @@ def _serve(options: argparse.Namespace) -> int:
     from whisper_serve.serving.server import run_server  # noqa: PLC0415
 
     run_server(options.config)
+    return 0
+
+
+def _check_serve_config(options: argparse.Namespace) -> int:
+    from whisper_serve.serving.serve_config import check_serve_config  # noqa: PLC0415
+
+    check_serve_config(options.file)
+    print(f"{options.file}: Serve knows every key of it")  # noqa: T201
     return 0
 
 

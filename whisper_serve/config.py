@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -75,6 +76,12 @@ class ServerConfig(Section):
         ge=0,
         description="How long what is under way may go on once the service is told to stop; then "
         "streams are settled and closed, 1001, and requests get 503.",
+    )
+    handover_timeout_s: float = Field(
+        3600.0,
+        ge=0,
+        description="How long streams and requests may go on in an ingress replica that is taken "
+        "away while the service runs on: when there are to be fewer, or for a new version.",
     )
     allowed_origins: tuple[str, ...] = Field(
         (),
@@ -198,6 +205,14 @@ class DeploymentConfig(Section):
         description="Resident memory of one replica's process, of any kind; Ray Serve replaces a "
         "replica that has more. null: as much as there is. See `docs/reliability.md`.",
     )
+    replicas_per_machine: int | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="Replicas of one kind (engine, ingress, job runner) that may run on one "
+        "machine, so that with 1 its death takes one of each; null: as many as fit. Those that "
+        "find no machine wait for one.",
+    )
 
     @field_validator("gpu_per_replica")
     @classmethod
@@ -205,6 +220,49 @@ class DeploymentConfig(Section):
         if gpus > 1 and not gpus.is_integer():
             raise ValueError("above 1 it must be a whole number")
         return gpus
+
+
+def _in_order(bounds: tuple[int, int]) -> tuple[int, int]:
+    least, most = bounds
+    if least > most:
+        raise ValueError(f"the first is the least and must not be above the second, {most}")
+    return bounds
+
+
+AtLeastOne = Annotated[int, Field(ge=1)]
+# The least and the most; equal numbers are a fixed one.
+Replicas = Annotated[tuple[AtLeastOne, AtLeastOne], AfterValidator(_in_order)]
+
+
+class AutoscalingConfig(Section):
+    ingress_replicas: Replicas = Field(
+        (1, 1),
+        description="HTTP and WebSocket processes: the least and the most; equal numbers are a "
+        "fixed one.",
+    )
+    streams_per_ingress: float = Field(
+        24.0,
+        gt=0,
+        description="Live streams that each of them is to hold; there are as many of them as this "
+        "asks for.",
+    )
+    engine_replicas: Replicas | None = Field(
+        None,
+        description="Engine replicas: the least and the most. `deployment.num_replicas` stays "
+        "`auto` then; null: as many as that says.",
+    )
+    waiting_audio_s: float = Field(
+        5.0,
+        gt=0,
+        description="Audio that waits for an engine, in seconds a replica, from which there are "
+        "to be more of them.",
+    )
+    upscale_delay_s: float = Field(
+        5.0, ge=0, description="How long there has to be reason for more replicas."
+    )
+    downscale_delay_s: float = Field(
+        300.0, ge=0, description="How long there has to be reason for fewer."
+    )
 
 
 class ChunkingConfig(Section):
@@ -585,6 +643,7 @@ class Config(Section):
         "each is loaded when it is asked for.",
     )
     deployment: DeploymentConfig = DeploymentConfig()
+    autoscaling: AutoscalingConfig = AutoscalingConfig()
     chunking: ChunkingConfig = ChunkingConfig()
     streaming: StreamingConfig = StreamingConfig()
     vad: VadConfig = VadConfig()
@@ -605,6 +664,27 @@ class Config(Section):
         if twice:
             shown = ", ".join(map(repr, twice))
             raise ValueError(f"models: with `model.size` more than one is called {shown}")
+        return self
+
+    @model_validator(mode="after")
+    def _replicas_are_counted_once(self) -> Config:
+        if self.autoscaling.engine_replicas and self.deployment.num_replicas != "auto":
+            raise ValueError(
+                "deployment.num_replicas: it must be `auto` when autoscaling.engine_replicas says "
+                "how many there are"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scales_before_it_refuses(self) -> Config:
+        """More is asked for before what is there is full, or it never would be."""
+        scaling, sessions = self.autoscaling, self.streaming.max_sessions
+        grows = len(set(scaling.ingress_replicas)) > 1
+        if grows and scaling.streams_per_ingress > sessions:
+            raise ValueError(
+                "autoscaling.streams_per_ingress: it must not be above streaming.max_sessions, "
+                f"which is {sessions}"
+            )
         return self
 
 

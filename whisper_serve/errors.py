@@ -41,6 +41,7 @@ WhisperServeError
 ├── Overloaded                503 with Retry-After
 ├── Draining                  503 with Retry-After; closes a stream with 1001
 ├── EngineUnavailable         503 with Retry-After
+├── ProcessLost               503 with Retry-After; told by Serve's proxy
 ├── StorageUnavailable        503 with Retry-After
 ├── UrlUnreachable            502, of jobs only
 ├── JobAbandoned              of jobs only, whose process died each time
@@ -602,6 +603,22 @@ class EngineUnavailable(WhisperServeError):
 
     def __str__(self) -> str:
         return f"no engine is ready; try again in {self.retry_after_s:g} s"
+
+
+class ProcessLost(WhisperServeError):
+    """The process that had the request, or its machine, ended before there was an answer; send it
+    again after `retry_after_s` seconds."""
+
+    code = "process_lost"
+    http_status = 503
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(retry_after_s)
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        again = f"send it again in {self.retry_after_s:g} s"
+        return f"the process that worked on this request has ended; {again}"
 
 
 class StorageUnavailable(WhisperServeError):

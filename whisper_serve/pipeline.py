@@ -75,6 +75,12 @@ class Transcriber:
         self._config = config
         self._decode = decoder
         self._decoding = asyncio.Semaphore(config.limits.max_decoding_files)
+        self._unpacking = 0
+
+    @property
+    def unpacking(self) -> int:
+        """Files that are unpacked and searched for speech, or wait for that."""
+        return self._unpacking
 
     async def transcribe(
         self, data: BinaryIO, options: TranscribeOptions, admit: Admits | None = None
@@ -94,10 +100,7 @@ class Transcriber:
         known by then. `data` is read before the first piece comes and not needed behind it.
         Raises what `transcribe` raises. Closing the generator gives up the windows that wait.
         """
-        async with self._decoding:
-            with span("read audio") as reading:
-                speech = await asyncio.to_thread(self._read, data, options)
-                reading.set_attribute("whisper_serve.audio_s", round(speech.duration_s, 3))
+        speech = await self._unpacked(data, options)
         if admit is not None:
             await admit(speech.duration_s)
         so_far, account = Heard(), Account(self._port)
@@ -113,6 +116,17 @@ class Transcriber:
                     gpu_memory_gib=so_far.gpu_memory_gib,
                 )
         account.report("a recording was heard", speech.duration_s, options.model)
+
+    async def _unpacked(self, data: BinaryIO, options: TranscribeOptions) -> Speech:
+        self._unpacking += 1
+        try:
+            async with self._decoding:
+                with span("read audio") as reading:
+                    speech = await asyncio.to_thread(self._read, data, options)
+                    reading.set_attribute("whisper_serve.audio_s", round(speech.duration_s, 3))
+        finally:
+            self._unpacking -= 1
+        return speech
 
     def _read(self, data: BinaryIO, options: TranscribeOptions) -> Speech:
         recording = self._decode(

@@ -82,6 +82,16 @@ async def test_said_twice_the_shorter_time_counts() -> None:
     await asyncio.wait_for(drain.over(), PATIENCE_S)
 
 
+async def test_it_says_how_long_it_takes_yet() -> None:
+    assert Drain().left_s is None
+    drain = Drain()
+    drain.begin(60.0)
+    assert drain.left_s == pytest.approx(60.0, abs=PATIENCE_S)
+    drain.begin(0.0)
+    await asyncio.wait_for(drain.over(), PATIENCE_S)
+    assert drain.left_s == 0.0
+
+
 async def test_work_goes_on_until_it_is_over() -> None:
     drain = Drain()
     drain.begin(0.05)

@@ -10,7 +10,7 @@ from whisper_serve.api.oversight import DeploymentOut
 from whisper_serve.api.status import StatusOut, status_of
 from whisper_serve.config import Config
 from whisper_serve.observability.exposition import Snapshot, merged
-from whisper_serve.observability.metrics import Metrics, Reading
+from whisper_serve.observability.metrics import Metrics, Reading, families_of
 
 NOW = 1_000_000.0
 HEALTHY = DeploymentOut(status="HEALTHY", message="", replicas={"RUNNING": 1})
@@ -101,7 +101,8 @@ def test_room_is_what_the_limits_of_all_leave() -> None:
 
 
 def test_an_ingress_that_drains_has_no_room() -> None:
-    found = status(ingress("i1", 10, draining=True), ingress("i2"), engine("e1", "base"))
+    told = (ingress("i1", 10, draining=True), ingress("i2"), engine("e1", "base"))
+    found = status(*told, deployments={"Ingress": HEALTHY})
     assert found.capacity.streams_left == 64
     assert (found.status, found.draining) == ("ok", False)
 
@@ -120,6 +121,28 @@ def test_without_an_engine_it_is_down(deployments: Mapping[str, DeploymentOut]) 
 def test_it_is_degraded_while_serve_is_not_content() -> None:
     found = status(ingress("i1"), engine("e1", "base"), deployments={"WhisperASR": UPDATING})
     assert found.status == "degraded"
+
+
+@pytest.mark.parametrize("scaling", ["UPSCALING", "DOWNSCALING"])
+def test_it_is_not_while_replicas_come_and_go(scaling: str) -> None:
+    """One that hands its streams over may take an hour."""
+    deployments = {"Ingress": DeploymentOut(status=scaling, message="", replicas={"STOPPING": 1})}
+    found = status(ingress("i1"), engine("e1", "base"), deployments=deployments)
+    assert found.status == "ok"
+
+
+def test_it_is_degraded_while_serve_does_not_tell() -> None:
+    assert status(ingress("i1"), engine("e1", "base"), deployments={}).status == "degraded"
+
+
+def test_it_is_degraded_while_a_replica_does_not_answer() -> None:
+    """Its machine may be gone, and nobody knows yet."""
+    two = {"WhisperASR": DeploymentOut(status="HEALTHY", message="", replicas={"RUNNING": 2})}
+    engines = list(engine("e1", "base").labelled())
+    for answering, word in ((1, "degraded"), (2, "ok")):
+        answers = families_of([Reading("replicas_answering", answering, ("WhisperASR",))])
+        found = status_of([*engines, *answers], two, ServedModels(Config()), NOW)
+        assert found.status == word
 
 
 def test_the_oldest_ingress_tells_how_long_it_has_been_up() -> None:

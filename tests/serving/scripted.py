@@ -89,6 +89,19 @@ def build_growing(options: EngineOptions) -> Engine:
     return _engine(options, hear)
 
 
+def build_held(options: EngineOptions) -> Engine:
+    """Understands the speech of `speaker`, but answers nothing while there is a file `hold`."""
+
+    def hear(task: DecodeTask) -> Hypothesis:
+        while (options.model_dir / "hold").exists():
+            time.sleep(0.05)
+        words = heard_words(task.samples, {})[len(task.prefix.split()) :]
+        segments = (Segment(0.0, task.duration_s, "").with_words(words),) if words else ()
+        return Hypothesis(segments, "en", 1.0)
+
+    return _engine(options, hear)
+
+
 def build_named(options: EngineOptions) -> Engine:
     """Hears the model's name in everything. Once there is a file `broken`, no model can be
     loaded any more; `loaded` gets a line for each that could."""

@@ -8,6 +8,13 @@ from pathlib import Path
 import pytest
 import ray
 
+from tests.conftest import PROJECT
+from whisper_serve.serving.cluster import (
+    CLUSTER_ENVIRONMENT,
+    PROXY_CALLBACK,
+    prepare_environment,
+)
+
 PATIENCE_S = 60.0
 STRANGER = """
 import sys
@@ -37,3 +44,19 @@ def test_who_has_not_ray_s_token_is_refused(
     )
     assert done.returncode != 0
     assert "InvalidAuthToken" in done.stderr
+
+
+def test_what_every_machine_of_a_cluster_needs_is_documented() -> None:
+    text = (PROJECT / "docs" / "reliability.md").read_text()
+    for name, value in CLUSTER_ENVIRONMENT.items():
+        assert f"| `{name}` | `{value}` |" in text
+
+
+def test_the_one_machine_of_a_ray_of_our_own_is_not_taken_for_dead_sooner(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.environ", {"RAY_USAGE_STATS_ENABLED": "1"})
+    prepare_environment()
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "1"
+    assert PROXY_CALLBACK in os.environ
+    assert "RAY_health_check_period_ms" not in os.environ

@@ -22,7 +22,6 @@ from whisper_serve.config import Config
 from whisper_serve.errors import ConfigError, QuotaExceeded
 from whisper_serve.keys.making import digest_of, new_key
 from whisper_serve.serving.job_runner import JobCharges, require_storage
-from whisper_serve.serving.plan import Node
 
 server = pytest.mark.server
 WAIT_S = 60.0
@@ -134,17 +133,17 @@ def config_with(tmp_path: Path, **jobs: Any) -> Config:
 
 
 def test_a_file_is_made_when_the_service_starts(tmp_path: Path) -> None:
-    require_storage(config_with(tmp_path), [Node(cpus=2.0)])
+    require_storage(config_with(tmp_path), 1)
     assert (tmp_path / "jobs.sqlite3").exists()
 
 
 def test_without_a_database_nothing_is_asked(tmp_path: Path) -> None:
-    require_storage(config_with(tmp_path, database=None), [Node(cpus=2.0)] * 3)
+    require_storage(config_with(tmp_path, database=None), 3)
 
 
 def test_a_file_serves_one_machine_only(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"jobs\.database: .*2 machines.*postgresql"):
-        require_storage(config_with(tmp_path), [Node(cpus=2.0)] * 2)
+        require_storage(config_with(tmp_path), 2)
 
 
 def test_a_database_server_that_is_away_does_not_keep_the_service_from_starting(
@@ -152,7 +151,7 @@ def test_a_database_server_that_is_away_does_not_keep_the_service_from_starting(
 ) -> None:
     require_storage(
         config_with(tmp_path, database="postgresql://ada:secret@127.0.0.1:1/jobs"),
-        [Node(cpus=2.0)] * 2,
+        2,
     )
     assert "cannot be reached" in caplog.text
     assert "secret" not in caplog.text

@@ -305,3 +305,65 @@ def test_every_replica_of_a_plan_finds_room(
     ]
     order = data.draw(st.permutations(range(len(nodes))))
     assert placed(plan, left, order) == plan.replicas
+
+
+# Machines that are not there yet
+
+STATED: dict[str, dict[str, Any]] = {
+    "model": {"device": "cuda", "engine": "torch", "compute_type": "float16"},
+    "deployment": {"cpu_per_replica": 3, "gpu_per_replica": 1},
+    "autoscaling": {"engine_replicas": [1, 8]},
+}
+
+
+def grown(nodes: list[Node], **sections: dict[str, Any]) -> Plan:
+    return make_plan(Config.model_validate(sections), nodes, grows=True)
+
+
+@pytest.mark.parametrize("nodes", [[], LAPTOP, ONE_GPU, FOUR_GPUS])
+def test_what_is_stated_is_planned_whatever_is_there(nodes: list[Node]) -> None:
+    plan = grown(nodes, **STATED)
+    assert plan == grown([], **STATED)
+    assert (plan.device, plan.engine, plan.compute_type) == ("cuda", "torch", "float16")
+    assert (plan.replicas, plan.cpus_per_replica, plan.gpus_per_replica) == (8, 3.0, 1.0)
+    assert (plan.workers, plan.threads_per_worker) == (1, 3)
+
+
+def test_a_fixed_number_of_replicas_is_stated_too() -> None:
+    fixed = {"cpu_per_replica": 3, "num_replicas": 2}
+    assert grown([], **{**STATED, "deployment": fixed, "autoscaling": {}}).replicas == 2
+
+
+def test_what_is_left_open_is_named_while_no_machine_tells_it() -> None:
+    with pytest.raises(ConfigError) as caught:
+        grown([], model={"device": "cpu"}, deployment={"cpu_per_replica": 2})
+    assert [problem.key for problem in caught.value.problems] == [
+        "model.engine",
+        "model.compute_type",
+        "deployment.num_replicas",
+    ]
+    assert {problem.value for problem in caught.value.problems} == {"auto"}
+    assert "no machine with CPUs yet" in str(caught.value)
+
+
+def test_cpus_do_not_tell_of_gpus() -> None:
+    with pytest.raises(ConfigError, match="no machine with a GPU yet") as caught:
+        grown(LAPTOP, **{**STATED, "deployment": {}})
+    assert [problem.key for problem in caught.value.problems] == ["deployment.cpu_per_replica"]
+
+
+def test_what_machines_can_tell_need_not_be_stated() -> None:
+    assert grown(LAPTOP) == plan_for(LAPTOP)
+    assert grown(FOUR_GPUS) == plan_for(FOUR_GPUS)
+
+
+def test_what_is_stated_has_to_be_possible() -> None:
+    with pytest.raises(ConfigError, match=r"deployment\.gpu_per_replica"):
+        grown([], **{**STATED, "deployment": {"cpu_per_replica": 3, "gpu_per_replica": 0}})
+
+
+def test_machines_that_are_all_there_hold_the_most_that_there_may_be() -> None:
+    key, value, _ = refused(FOUR_GPUS, autoscaling={"engine_replicas": [1, 5]})
+    assert (key, value) == ("autoscaling.engine_replicas", (1, 5))
+    plan = plan_for(LAPTOP, autoscaling={"engine_replicas": [1, 4]})
+    assert (plan.replicas, plan.cpus_per_replica) == (4, 2.0)

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.middleware import Middleware
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.serving.conftest import Deploy, Service
 from tests.serving.scripted import build_throwing
 from whisper_serve.serving.cluster import PROXY_CALLBACK, prepare_environment
-from whisper_serve.serving.proxy import ClientHeaders, Header, clean, guards
+from whisper_serve.serving.proxy import ClientHeaders, Header, LostRequests, clean, guards
 
 PATIENCE_S = 30.0
 FOR_OPERATORS = (
@@ -73,6 +73,44 @@ async def test_an_event_without_headers_passes() -> None:
 
     await ClientHeaders(app)({"type": "lifespan"}, receive, send)
     assert seen == [{"type": "lifespan"}]
+
+
+async def answered(app: ASGIApp, kind: str = "http") -> list[Message]:
+    """What a client is sent when `app` has its request."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": f"{kind}.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": kind, "path": "/transcribe", "headers": [(b"x-request-id", b"abc-1")]}
+    await LostRequests(app)(scope, receive, send)
+    return sent
+
+
+async def test_a_request_that_was_lost_may_be_sent_again() -> None:
+    async def lost(_scope: Scope, _receive: Receive, _send: Send) -> None: ...
+
+    start, body = await answered(lost)
+    assert start["status"] == 503
+    assert (b"retry-after", b"1") in start["headers"]
+    told = json.loads(body["body"])
+    assert (told["success"], told["code"], told["request_id"]) == (False, "process_lost", "abc-1")
+
+
+async def test_what_the_process_said_stands() -> None:
+    async def broken(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+
+    assert await answered(broken) == [{"type": "http.response.start", "status": 500, "headers": []}]
+
+
+async def test_a_socket_is_none_of_its_business() -> None:
+    async def lost(_scope: Scope, _receive: Receive, _send: Send) -> None: ...
+
+    assert await answered(lost, "websocket") == []
 
 
 def test_serve_is_told_where_to_find_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,7 +105,7 @@ async def test_a_stream_is_warned_when_serve_stops_its_ingress(
     """A new version is deployed; of the old one nobody else knows that it has a client."""
     settings: dict[str, Any] = {
         "model": {"model_dir": str(tmp_path)},
-        "server": {"drain_timeout_s": 2.0},
+        "server": {"handover_timeout_s": 2.0},
         "deployment": {"health_check_period_s": 0.5},
     }
     service = await asyncio.to_thread(deploy, "moving", settings, build_growing)

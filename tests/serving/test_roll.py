@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisper_serve.serving.roll import MISSED, Roll
+from whisper_serve.serving.roll import LEAVER_GONE_S, MISSED, Handover, Leavers, Roll
 
 OTHERS = ["b", "c"]
 calls = st.lists(
@@ -50,3 +50,38 @@ def test_it_is_taken_off_exactly_when_missing_from_whole_calls_in_a_row(
         elif all(isinstance(name, str) for name in names):
             missed += 1
         assert roll.called(names) == (was_there and missed >= MISSED)
+
+
+# How long one that was taken off may go on
+
+
+def test_it_goes_on_while_others_serve() -> None:
+    handover = Handover(30.0)
+    assert [handover.called([None, None]) for _ in range(10)] == [None] * 10
+
+
+def test_it_ends_with_the_first_of_those_that_drain() -> None:
+    assert Handover(30.0).called([None, 12.5, 10.0]) == 10.0
+    assert Handover(30.0).called([0.0]) == 0.0
+
+
+def test_when_nobody_serves_on_it_drains_as_the_service_does() -> None:
+    handover = Handover(30.0)
+    assert [handover.called([]) for _ in range(MISSED)] == [None] * (MISSED - 1) + [30.0]
+
+
+def test_who_does_not_answer_may_serve_on() -> None:
+    handover = Handover(30.0)
+    for _ in range(10):
+        assert handover.called([]) is None
+        assert handover.called([OSError()]) is None
+
+
+def test_those_that_leave_count_until_they_are_done_or_gone() -> None:
+    leavers = Leavers()
+    leavers.told("a", 3, 0.0)
+    leavers.told("b", 2, 1.0)
+    assert leavers.under_way(1.0) == 5
+    leavers.told("b", 0, 2.0)
+    assert leavers.under_way(LEAVER_GONE_S) == 3
+    assert leavers.under_way(LEAVER_GONE_S + 0.1) == 0

@@ -43,6 +43,13 @@ class Drain:
     def is_begun(self) -> bool:
         return self._begun.is_set()
 
+    @property
+    def left_s(self) -> float | None:
+        """For how much longer what is under way may go on; None when nothing has to end."""
+        if self._ends is None:
+            return None
+        return max(0.0, self._ends.when() - asyncio.get_running_loop().time())
+
     def require_open(self) -> None:
         """Raises `Draining`."""
         if self.is_begun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
@@ -13,6 +14,8 @@ from whisper_serve.api.models import ServedModels
 from whisper_serve.api.oversight import DeploymentOut
 from whisper_serve.observability.instruments import PREFIX
 
+# What Serve says of a deployment that has all that it is to have, or only scales.
+WELL = {"HEALTHY", "UPSCALING", "DOWNSCALING"}
 # A reading of a replica, by the names of its labels.
 Labels = Mapping[str, str]
 
@@ -60,8 +63,8 @@ class CapacityOut(BaseModel):
 
 
 class StatusOut(BaseModel):
-    """`status`: `ok`; `degraded` when something runs that is not as it should be; `draining` when
-    nothing new is taken; `down` when no engine answers."""
+    """`status`: `ok`; `degraded` when something runs that is not as it should be, or a replica does
+    not answer; `draining` when nothing new is taken; `down` when no engine answers."""
 
     status: Literal["ok", "degraded", "draining", "down"]
     version: str
@@ -105,7 +108,7 @@ def status_of(
     engines = [_engine(readings, replica) for replica in readings.replicas("engine_info")]
     ingresses = [_ingress(readings, replica) for replica in readings.replicas("streams_limit")]
     is_draining = bool(ingresses) and all(ingress.draining for ingress in ingresses)
-    is_whole = all(deployment.status == "HEALTHY" for deployment in deployments.values())
+    is_whole = _is_whole(readings, deployments)
     return StatusOut(
         status=_word(has_engine=bool(engines), is_draining=is_draining, is_whole=is_whole),
         version=__version__,
@@ -120,6 +123,17 @@ def status_of(
         engines=engines,
         ingresses=ingresses,
         deployments=dict(deployments),
+    )
+
+
+def _is_whole(readings: Readings, deployments: Mapping[str, DeploymentOut]) -> bool:
+    """Whether all is there that Serve says. It takes a while to know of a machine that is gone,
+    and says nothing at all while its controller is."""
+    told = readings.all("replicas_answering")
+    answering = {labels["of"]: count for labels, count in told}
+    return bool(deployments) and all(
+        one.status in WELL and answering.get(name, math.inf) >= one.replicas.get("RUNNING", 0)
+        for name, one in deployments.items()
     )
 
 

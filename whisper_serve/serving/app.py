@@ -19,12 +19,13 @@ from ray.serve import Application
 
 from whisper_serve.api.auth.startup import require_keys
 from whisper_serve.api.models import ServedModels
-from whisper_serve.config import Config
+from whisper_serve.config import Config, ServerConfig
 from whisper_serve.config_file import load_config
 from whisper_serve.engines.build import EngineOptions, build_engine
 from whisper_serve.engines.padding import Padding
 from whisper_serve.serving.asr import EngineBuilder, WhisperASR
-from whisper_serve.serving.cluster import cluster_nodes, connect
+from whisper_serve.serving.autoscaling import engine_scale, ingress_scale
+from whisper_serve.serving.cluster import cluster_nodes, connect, count_machines
 from whisper_serve.serving.ingress import Ingress
 from whisper_serve.serving.job_runner import JobRunner, require_storage
 from whisper_serve.serving.models import Choice, most_windows
@@ -39,6 +40,11 @@ STUCK_AFTER_TIMEOUTS = 2.0
 # Behind the drain of an ingress replica that Serve stops: it has to notice, to settle its streams
 # and to say goodbye.
 STOP_S = 30.0
+# In percent of the replicas: a new version is there before the old one goes.
+ALL_AT_ONCE = 100
+# What each job runner takes, in Ray's accounts, of the CPUs that are set aside for the front:
+# hardly anything, but it keeps them off machines without CPUs, such as the head of a cluster.
+RUNNER_CPUS = 0.001
 # To give jobs back.
 RUNNER_STOP_S = 10.0
 # A model that did not load three times will not load.
@@ -58,47 +64,78 @@ def build_app(arguments: AppArguments) -> Application:
     yet, to see what machines there are."""
     config = load_config(arguments.config, os.environ)
     require_keys(config)
-    if not ray.is_initialized():
+    is_cluster = ray.is_initialized()
+    if not is_cluster:
         connect(config)
     nodes = cluster_nodes()
-    require_storage(config, nodes)
-    return make_app(config, make_plan(config, nodes))
+    require_storage(config, count_machines())
+    grows = is_cluster or config.server.ray_address is not None
+    return make_app(config, make_plan(config, nodes, grows=grows))
 
 
 def make_app(config: Config, plan: Plan, build: EngineBuilder = build_engine) -> Application:
     """The application as configured; `build` makes the engines in each replica."""
     asr = engine_deployment(
-        config, plan, build, num_cpus=plan.cpus_per_replica, stuck_after_s=_stuck_after_s(config)
+        config,
+        plan,
+        build,
+        num_cpus=plan.cpus_per_replica,
+        stuck_after_s=_stuck_after_s(config),
+        max_replicas_per_node=config.deployment.replicas_per_machine,
     )
     return (
         serve.deployment(serve.ingress()(Ingress))
         .options(
-            ray_actor_options={"num_cpus": plan.front_cpus},
+            ray_actor_options={"num_cpus": _ingress_cpus(config, plan)},
+            max_replicas_per_node=config.deployment.replicas_per_machine,
             max_ongoing_requests=INGRESS_ONGOING,
+            max_surge_percent=ALL_AT_ONCE if _can_surge(config, plan) else 0,
             health_check_period_s=config.deployment.health_check_period_s,
-            graceful_shutdown_timeout_s=config.server.drain_timeout_s + STOP_S,
+            graceful_shutdown_timeout_s=_longest_end_s(config.server) + STOP_S,
             graceful_shutdown_wait_loop_s=0.2,
+            **ingress_scale(config),
         )
-        .bind(config, asr, _signing_key(config), _runners(config, asr))
+        .bind(config, asr, _signing_key(config), _runners(config, plan, asr))
     )
 
 
-def _runners(config: Config, asr: Application) -> Application | None:
-    """Those who work on jobs, if there are any. Of Ray's accounts they take nothing: what they
-    do goes beside the ingress."""
+def _can_surge(config: Config, plan: Plan) -> bool:
+    """Whether a new version may begin while the old one is there: on machines of which the plan
+    sets CPUs aside for as many ingress replicas as there are, or which may have no more of them,
+    it would wait for ever."""
+    if config.deployment.replicas_per_machine is not None:
+        return False
+    least, most = config.autoscaling.ingress_replicas
+    return not plan.front_cpus or least < most
+
+
+def _longest_end_s(server: ServerConfig) -> float:
+    """How long a replica that is taken away may go on."""
+    return max(server.drain_timeout_s, server.handover_timeout_s)
+
+
+def _runners(config: Config, plan: Plan, asr: Application) -> Application | None:
+    """Those who work on jobs, if there are any. What they do goes beside the ingress."""
     if config.jobs.database is None:
         return None
     return (
         serve.deployment(JobRunner)
         .options(
             num_replicas=config.jobs.runners,
-            ray_actor_options={"num_cpus": 0},
+            ray_actor_options={"num_cpus": min(plan.front_cpus, RUNNER_CPUS)},
+            max_replicas_per_node=config.deployment.replicas_per_machine,
             health_check_period_s=config.deployment.health_check_period_s,
             graceful_shutdown_timeout_s=RUNNER_STOP_S,
             graceful_shutdown_wait_loop_s=0.2,
         )
         .bind(config, asr)
     )
+
+
+def _ingress_cpus(config: Config, plan: Plan) -> float:
+    """What is set aside for the front, less what job runners have of it."""
+    runners = config.jobs.runners if config.jobs.database else 0
+    return max(0.0, plan.front_cpus - runners * RUNNER_CPUS)
 
 
 def _signing_key(config: Config) -> str:
@@ -123,7 +160,6 @@ def engine_deployment(
     return (
         serve.deployment(WhisperASR)
         .options(
-            num_replicas=plan.replicas,
             ray_actor_options={"num_cpus": num_cpus, "num_gpus": plan.gpus_per_replica},
             max_replicas_per_node=max_replicas_per_node,
             max_constructor_retry_count=START_ATTEMPTS,
@@ -131,6 +167,7 @@ def engine_deployment(
             health_check_period_s=config.deployment.health_check_period_s,
             graceful_shutdown_timeout_s=5,
             graceful_shutdown_wait_loop_s=0.2,
+            **engine_scale(config, plan.replicas),
         )
         .bind(
             options,

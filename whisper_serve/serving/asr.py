@@ -21,10 +21,11 @@ from whisper_serve.serving.engine_metrics import (
     load_readings,
     measured,
 )
-from whisper_serve.serving.memory import MemoryGuard
+from whisper_serve.serving.memory import FreedMemory, MemoryGuard
 from whisper_serve.serving.metrics import ReplicaMetrics
 from whisper_serve.serving.models import Choice, FurtherModels, Multiplex, together
 from whisper_serve.serving.told import told
+from whisper_serve.serving.workload import Workload
 from whisper_serve.text.transcript import Hypothesis
 
 EngineBuilder = Callable[[EngineOptions], Engine]
@@ -61,6 +62,8 @@ class WhisperASR:
         self._with_text = logging.transcripts
         self._stuck_after_s = stuck_after_s
         self._memory = MemoryGuard(max_memory_gib)
+        self._freed = FreedMemory()
+        self._workload = Workload()
         for further in choice.options.values():
             fetch_weights(further, progress=False)
         self._engine = build(options)
@@ -75,7 +78,8 @@ class WhisperASR:
         """Being cancelled takes the window out of the engine's queue."""
         model = task.model or self._engine.info.model
         answer = told(task, self._transcribe(task), model=model, with_text=self._with_text)
-        return await measured(self._measured.metrics, task, answer)
+        with self._workload.window(task.duration_s):
+            return await measured(self._measured.metrics, task, answer)
 
     async def _transcribe(self, task: DecodeTask) -> Hypothesis:
         if task.model:
@@ -86,15 +90,19 @@ class WhisperASR:
         return EngineStatus(self._engine.info, self._load())
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What an autoscaling policy of Serve may look at: work that waits, in seconds of audio,
-        which says more than the number of requests does."""
-        load = self._load()
-        return {"waiting_audio_s": load.waiting_s, "waiting_windows": float(load.waiting)}
+        """What `EnginePolicy` looks at: work that waits, in seconds of audio, which says more than
+        the number of requests does; and what was done since the start."""
+        return {
+            "waiting_audio_s": self._load().waiting_s,
+            "decoded_audio_s": self._workload.answered_s,
+            "busy_s": self._workload.busy_s,
+        }
 
     async def check_health(self) -> None:
         running_s = self._load().oldest_running_s
         if running_s > self._stuck_after_s:
             raise RuntimeError(f"a decode has been running for {running_s:.0f} s")
+        await self._freed.give_back()
         self._memory.check()
 
     async def snapshot(self) -> Snapshot:

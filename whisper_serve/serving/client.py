@@ -29,6 +29,7 @@ from whisper_serve.errors import (
     WhisperServeError,
 )
 from whisper_serve.serving.breaker import Breaker
+from whisper_serve.serving.broadcast import SILENCE, first_answer
 from whisper_serve.text.transcript import Hypothesis
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ MAX_ATTEMPTS = 3
 # Before another attempt, twice as long before the next.
 BACKOFF_S = 0.1
 RETRY_AFTER_S = 5.0
-STATUS_TIMEOUT_S = 2.0
+# For the engine that is asked first, and then for any of them.
+STATUS_TIMEOUT_S, ANY_STATUS_TIMEOUT_S = 1.0, 2.0
 # What a call raises that was given up by whoever asked.
 CANCELLED = (TaskCancelledError, RequestCancelledError)
 
@@ -110,10 +112,18 @@ class ReplicaClient:
         return self._handle.options(multiplexed_model_id=task.model)
 
     async def status(self) -> EngineStatus:
+        """Of an engine that answers; so one on a machine that is gone, which may take a while to be
+        known, does not speak for all."""
+        try:
+            return await self._status()
+        except SILENCE as exc:
+            raise EngineUnavailable(RETRY_AFTER_S) from exc
+
+    async def _status(self) -> EngineStatus:
         try:
             status: EngineStatus = await _answer(self._handle.status.remote(), STATUS_TIMEOUT_S)
-        except (asyncio.TimeoutError, RayError, RayServeException) as exc:
-            raise EngineUnavailable(RETRY_AFTER_S) from exc
+        except (asyncio.TimeoutError, RayActorError):
+            status = await first_answer(self._handle, "status", ANY_STATUS_TIMEOUT_S)
         return status
 
 

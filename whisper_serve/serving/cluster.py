@@ -20,6 +20,19 @@ NAMESPACE = "serve"
 PROXY_CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 # A proxy that dies is replaced when it was found dead three times.
 PROXY_LOOKED_AFTER, PROXY_LOOK_S = "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S", "2"
+# What every machine of a cluster has to have in its environment when its Ray starts there, the head
+# included; `prepare_environment` sets what of it is for a Ray of our own. By default Ray looks at
+# a machine every 3 s, waits 10 s for it, and takes it for dead after 5 times.
+CLUSTER_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    PROXY_CALLBACK: f"{proxy.__name__}:{proxy.guards.__name__}",
+    PROXY_LOOKED_AFTER: PROXY_LOOK_S,
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "5",
+}
+OF_MACHINES = "RAY_health_check_"
 PROGRAMS = frozenset({"raylet", "gcs_server"})
 # Windows of 30 s are 1 MB each and gone when they are decoded.
 OBJECT_STORE_BYTES = 512 * 2**20
@@ -43,11 +56,11 @@ def connect(config: Config) -> None:
 
 
 def prepare_environment() -> None:
-    """What a Ray that is started from here has to find in its environment."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault(PROXY_CALLBACK, f"{proxy.__name__}:{proxy.guards.__name__}")
-    os.environ.setdefault(PROXY_LOOKED_AFTER, PROXY_LOOK_S)
+    """What a Ray that is started from here has to find in its environment. It has one machine,
+    and nobody gains when that one is taken for dead."""
+    for name, value in CLUSTER_ENVIRONMENT.items():
+        if not name.startswith(OF_MACHINES):
+            os.environ.setdefault(name, value)
 
 
 class LocalRay:
@@ -70,6 +83,11 @@ class LocalRay:
         for process in {*self._family, *psutil.Process().children(recursive=True)}:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+
+
+def count_machines() -> int:
+    """Those without CPUs too: where there is such a head, machines come and go."""
+    return sum(node["Alive"] for node in ray.nodes())
 
 
 def cluster_nodes() -> list[Node]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -28,7 +29,7 @@ from whisper_serve.observability.logs import configure_logging
 from whisper_serve.serving.client import ReplicaClient
 from whisper_serve.serving.memory import FreedMemory, MemoryGuard
 from whisper_serve.serving.metrics import Oversight, ReplicaMetrics, breakers_of
-from whisper_serve.serving.roll import taken_off
+from whisper_serve.serving.roll import CALL_EVERY_S, Handover, Leavers, Peers
 from whisper_serve.storage.database import Database
 from whisper_serve.storage.usage import UsageTable
 
@@ -56,6 +57,7 @@ class Ingress:
         client = ReplicaClient(asr)
         self._memory = MemoryGuard(config.deployment.max_replica_memory_gib)
         self._freed = FreedMemory()
+        self._leavers = Leavers()
         self._watch: asyncio.Task[None] | None = None
         self._measured = ReplicaMetrics(config.metrics, config.deployment.max_replica_memory_gib)
         metrics = self._measured.metrics
@@ -73,12 +75,19 @@ class Ingress:
 
     async def drain(self, timeout_s: float) -> int:
         """Refuse what is new, and end what is under way within `timeout_s` or shortly behind.
-        Returns how much is; may be asked again and again."""
+        Returns how much is, with what replicas have that Serve stopped before; may be asked again
+        and again."""
         drain = self._services.door.drain
         if not drain.is_begun:
             audit.info("drain begun", extra={"fields": {"under_way": drain.under_way}})
         drain.begin(timeout_s)
-        return drain.under_way
+        return drain.under_way + self._leavers.under_way(time.monotonic())
+
+    async def leaving(self, name: str, under_way: int) -> float | None:
+        """The replica `name`, which Serve stops, tells what it has left. Returns for how many
+        seconds it may go on when this one drains."""
+        self._leavers.told(name, under_way, time.monotonic())
+        return self._services.door.drain.left_s
 
     async def check_health(self) -> None:
         """One that has too much memory goes on until another is there: Serve stops it then, as
@@ -88,13 +97,30 @@ class Ingress:
         await self._freed.give_back()
         self._memory.check()
 
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What `IngressPolicy` looks at."""
+        return {
+            "streams": float(self._services.door.headroom.streams),
+            "files": float(self._services.transcriber.unpacking),
+        }
+
     async def name(self) -> str:
         tag: str = serve.get_replica_context().replica_tag
         return tag
 
     async def _drain_when_stopped(self) -> None:
-        await taken_off()
-        await self.drain(self._services.config.server.drain_timeout_s)
+        peers = await Peers.here()
+        await peers.taken_off()
+        server = self._services.config.server
+        await self.drain(server.handover_timeout_s)
+        handover = Handover(server.drain_timeout_s)
+        while True:
+            ends_in_s = handover.called(await peers.leave(self._services.door.drain.under_way))
+            if self._memory.is_over:
+                ends_in_s = server.drain_timeout_s
+            if ends_in_s is not None:
+                await self.drain(ends_in_s)
+            await asyncio.sleep(CALL_EVERY_S)
 
     async def snapshot(self) -> Snapshot:
         """What this replica measured, for an ingress that gathers it."""

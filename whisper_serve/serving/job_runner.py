@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 
 from ray.serve.handle import DeploymentHandle
 
@@ -29,7 +28,6 @@ from whisper_serve.pipeline import TranscribeOptions
 from whisper_serve.serving.client import ReplicaClient
 from whisper_serve.serving.memory import FreedMemory, MemoryGuard
 from whisper_serve.serving.metrics import ReplicaMetrics, breakers_of
-from whisper_serve.serving.plan import Node
 from whisper_serve.storage.database import Database
 from whisper_serve.storage.usage import UsageTable
 
@@ -116,14 +114,14 @@ class JobCharges:
             await Bill(holder, self._usage).charge(seconds)
 
 
-def require_storage(config: Config, nodes: Sequence[Node]) -> None:
-    """Raises `ConfigError` when jobs cannot be kept as configured on these machines. A server
+def require_storage(config: Config, machines: int) -> None:
+    """Raises `ConfigError` when jobs cannot be kept as configured on so many machines. A server
     that is away may come back: that is told in the log."""
     place = config.jobs.database
     if place is None:
         return
-    if "://" not in place and len(nodes) > 1:
-        reason = f"a file cannot be shared by {len(nodes)} machines: give postgresql://... or null"
+    if "://" not in place and machines > 1:
+        reason = f"a file cannot be shared by {machines} machines: give postgresql://... or null"
         raise ConfigError("jobs", [ConfigProblem("jobs.database", place, reason)])
     try:
         asyncio.run(_prepare(place))

@@ -20,16 +20,18 @@ class MemoryGuard:
         self._limit_gib = limit_gib
         self._resident = resident or _resident
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it is more than allowed."""
+        return self._limit_gib is not None and self._resident() / GIB > self._limit_gib
+
     def check(self) -> None:
         """Raises `RuntimeError`, which makes Serve replace the replica when it comes three times
         in a row from `check_health`."""
-        if self._limit_gib is None:
-            return
-        used_gib = self._resident() / GIB
-        if used_gib > self._limit_gib:
+        if self.is_over:
             raise RuntimeError(
-                f"the process has {used_gib:.2f} GiB, more than the {self._limit_gib:g} GiB of "
-                "deployment.max_replica_memory_gib"
+                f"the process has {self._resident() / GIB:.2f} GiB, more than the "
+                f"{self._limit_gib:g} GiB of deployment.max_replica_memory_gib"
             )
 
 
@@ -39,7 +41,7 @@ class FreedMemory:
     `trim` does it."""
 
     def __init__(self, trim: Callable[[], None] | None = None) -> None:
-        self._trim = trim or _trim
+        self._trim = trim or trim_heap
         self._given_back_at = time.monotonic()
 
     async def give_back(self) -> None:
@@ -50,8 +52,9 @@ class FreedMemory:
             await asyncio.to_thread(self._trim)
 
 
-def _trim() -> None:
-    """Other C libraries have no such thing."""
+def trim_heap() -> None:
+    """Give the system what the process has freed; C libraries other than glibc have no such
+    thing."""
     if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
 

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 from prometheus_client.metrics_core import Metric
 from ray import serve
-from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
@@ -29,6 +28,7 @@ from whisper_serve.observability.exposition import Snapshot, merged
 from whisper_serve.observability.machine import ProcessUse
 from whisper_serve.observability.metrics import Metrics, Read, Reading, families_of
 from whisper_serve.serving.breaker import Breaker, State
+from whisper_serve.serving.broadcast import SILENCE, asked_of_all
 from whisper_serve.serving.memory import GIB
 from whisper_serve.serving.ray_metrics import RayMirror
 
@@ -40,7 +40,7 @@ ANSWER_S = 1.0
 STATUS_S = 2.0
 STATES: dict[State, float] = {"closed": 0, "half_open": 1, "open": 2}
 # What asking a replica may meet.
-TROUBLE = (asyncio.TimeoutError, RayError, RayServeException, WhisperServeError)
+TROUBLE = (*SILENCE, WhisperServeError)
 
 
 class Place(NamedTuple):
@@ -124,13 +124,11 @@ class Oversight:
     async def _ask(self, handle: DeploymentHandle) -> list[Snapshot]:
         """What the replicas of a deployment tell, without those that take too long."""
         try:
-            # The public `results_async` gives nothing at all when one replica hangs.
-            broadcast = handle.broadcast("snapshot")
-            asked = await within(ANSWER_S, broadcast._fetch_replica_results_async())
+            asked = await asked_of_all(handle, "snapshot", ANSWER_S)
         except TROUBLE as exc:
             logger.info("no replica of %s tells its metrics: %r", handle.deployment_name, exc)
             return []
-        answers = await asyncio.gather(*(self._answer(handle, one.get_async()) for one in asked))
+        answers = await asyncio.gather(*(self._answer(handle, one) for one in asked))
         return [answer for answer in answers if answer is not None]
 
     async def _answer(

@@ -13,9 +13,7 @@ All of this runs on the replica's event loop; loading and closing have threads o
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
-import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,6 +24,7 @@ from whisper_serve.engines.base import DecodeTask, Engine, EngineInfo, EngineLoa
 from whisper_serve.engines.build import EngineOptions
 from whisper_serve.errors import EngineUnavailable, ModelNotFound, Overloaded
 from whisper_serve.serving.client import RETRY_AFTER_S
+from whisper_serve.serving.memory import trim_heap
 from whisper_serve.text.transcript import Hypothesis
 
 logger = logging.getLogger(__name__)
@@ -214,10 +213,7 @@ def give_back_memory() -> None:
     """To the system: torch and glibc keep much of what was freed, and each model that comes and
     goes leaves other holes in it."""
     torch.cuda.empty_cache()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
-        if trim is not None:
-            trim(0)
+    trim_heap()
 
 
 def together(loads: Iterable[EngineLoad]) -> EngineLoad:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from whisper_serve.config import Config
 from whisper_serve.engines.base import CPU_ROWS, GPU_ROWS
@@ -29,6 +30,7 @@ class Plan:
     device: str
     engine: str
     compute_type: str
+    # With `autoscaling.engine_replicas` the most that there may be.
     replicas: int
     workers: int
     threads_per_worker: int
@@ -38,20 +40,44 @@ class Plan:
     front_cpus: float
 
 
-def make_plan(config: Config, nodes: Sequence[Node]) -> Plan:
-    """Raises `ConfigError` when `nodes` have not what the configuration asks for, and
-    `ServerStartError` when there are none."""
+def make_plan(config: Config, nodes: Sequence[Node], *, grows: bool = False) -> Plan:
+    """`grows`: machines may come that are not there yet. A configuration that leaves nothing open
+    is planned without a look at any then.
+
+    Raises `ConfigError` when `nodes` have not what the configuration asks for, or when it leaves
+    open what only machines can tell that are not there yet; else `ServerStartError` when there are
+    none.
+    """
+    if grows:
+        left_open = _left_open(config)
+        if not left_open:
+            return _stated(config)
+        _require_what_tells(config, nodes, left_open)
     if not nodes:
         raise ServerStartError("Ray has no machine with CPUs")
     device = _device(config, nodes)
-    engine = config.model.engine
-    if engine == "auto":
-        engine = "torch" if device == "cuda" else "ctranslate2"
-    front_cpus = config.server.num_cpus if config.server.dedicated_cpu else 0.0
     gpus = config.deployment.gpu_per_replica if device == "cuda" else 0.0
     hosts = _hosts(nodes, gpus)
     replicas = _replicas(config, hosts, gpus)
-    cpus = _cpus_per_replica(config, hosts, replicas, gpus, front_cpus)
+    cpus = _cpus_per_replica(config, hosts, replicas, gpus, _front_cpus(config))
+    return _plan(config, device, replicas, cpus)
+
+
+def _stated(config: Config) -> Plan:
+    """Of a configuration that leaves nothing open."""
+    device, deployment = config.model.device, config.deployment
+    replicas, cpus = _stated_replicas(config), deployment.cpu_per_replica
+    assert replicas != "auto"
+    assert cpus != "auto"
+    if device == "cuda" and not deployment.gpu_per_replica:
+        raise _no_share(deployment.gpu_per_replica)
+    return _plan(config, device, replicas, cpus)
+
+
+def _plan(config: Config, device: str, replicas: int, cpus: float) -> Plan:
+    engine = config.model.engine
+    if engine == "auto":
+        engine = "torch" if device == "cuda" else "ctranslate2"
     workers, threads = _workers(engine, max(1, int(cpus)))
     return Plan(
         device=device,
@@ -62,9 +88,40 @@ def make_plan(config: Config, nodes: Sequence[Node]) -> Plan:
         threads_per_worker=threads,
         rows=_rows(config, device),
         cpus_per_replica=cpus,
-        gpus_per_replica=gpus,
-        front_cpus=front_cpus,
+        gpus_per_replica=config.deployment.gpu_per_replica if device == "cuda" else 0.0,
+        front_cpus=_front_cpus(config),
     )
+
+
+def _left_open(config: Config) -> list[str]:
+    """The settings that machines would have to tell."""
+    model = config.model
+    settings = {
+        "model.device": model.device,
+        "model.engine": model.engine,
+        "model.compute_type": model.compute_type,
+        "deployment.cpu_per_replica": config.deployment.cpu_per_replica,
+        "deployment.num_replicas": _stated_replicas(config),
+    }
+    return [key for key, value in settings.items() if value == "auto"]
+
+
+def _require_what_tells(config: Config, nodes: Sequence[Node], left_open: Sequence[str]) -> None:
+    needs_gpu = config.model.device == "cuda"
+    if any(node.gpus or not needs_gpu for node in nodes):
+        return
+    machine = "with a GPU" if needs_gpu else "with CPUs"
+    reason = f"Ray has no machine {machine} yet that would tell; say it, or let one be there"
+    raise ConfigError("configuration", [ConfigProblem(key, "auto", reason) for key in left_open])
+
+
+def _front_cpus(config: Config) -> float:
+    return config.server.num_cpus if config.server.dedicated_cpu else 0.0
+
+
+def _stated_replicas(config: Config) -> int | Literal["auto"]:
+    scaled = config.autoscaling.engine_replicas
+    return config.deployment.num_replicas if scaled is None else scaled[1]
 
 
 def _workers(engine: str, cpus: int) -> tuple[int, int]:
@@ -95,7 +152,7 @@ def _device(config: Config, nodes: Sequence[Node]) -> str:
     if config.model.device == "cuda" and not has_gpu:
         raise _not_here("model.device", "cuda", "there is no CUDA device here")
     if config.model.device == "cuda" and not share:
-        raise _not_here("deployment.gpu_per_replica", share, "device 'cuda' needs a share of a GPU")
+        raise _no_share(share)
     return config.model.device
 
 
@@ -132,12 +189,14 @@ def _shares(node: Node, gpus: float) -> int:
 def _replicas(config: Config, hosts: Sequence[Node], gpus: float) -> int:
     """As configured, or one for each share of a GPU, or one for each machine without."""
     room = sum(_shares(node, gpus) for node in hosts) if gpus else len(hosts)
-    wanted = config.deployment.num_replicas
+    wanted = _stated_replicas(config)
     if wanted == "auto":
         return room
     if gpus and wanted > room:
         reason = f"the GPUs that are there hold {room}, each with {gpus:g}"
-        raise _not_here("deployment.num_replicas", wanted, reason)
+        scaled = config.autoscaling.engine_replicas
+        key = "autoscaling.engine_replicas" if scaled else "deployment.num_replicas"
+        raise _not_here(key, scaled or wanted, reason)
     return wanted
 
 
@@ -162,6 +221,10 @@ def _cpus_per_replica(
         reason = f"{replicas} replicas have {share:g} CPUs each at the most"
         raise _not_here("deployment.cpu_per_replica", cpus, reason)
     return cpus
+
+
+def _no_share(share: float) -> ConfigError:
+    return _not_here("deployment.gpu_per_replica", share, "device 'cuda' needs a share of a GPU")
 
 
 def _not_here(key: str, value: object, reason: str) -> ConfigError:

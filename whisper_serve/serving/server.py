@@ -27,7 +27,7 @@ from whisper_serve.engines.build import fetch_weights
 from whisper_serve.errors import ServerStartError
 from whisper_serve.observability.logs import configure_logging, stop_logging
 from whisper_serve.serving.app import engine_options, further_options, make_app
-from whisper_serve.serving.cluster import LocalRay, cluster_nodes, connect
+from whisper_serve.serving.cluster import LocalRay, cluster_nodes, connect, count_machines
 from whisper_serve.serving.job_runner import require_storage
 from whisper_serve.serving.plan import Plan, make_plan
 from whisper_serve.serving.stopping import drain
@@ -120,11 +120,16 @@ def loading_text(config: Config, plan: Plan) -> str:
     workers = "1 worker" if plan.workers == 1 else f"{plan.workers} workers"
     text = (
         f"loading {config.model.size} with {plan.engine} ({plan.compute_type}) on {plan.device}: "
-        f"replicas {plan.replicas}, each {workers}"
+        f"replicas {_replicas_text(config, plan)}, each {workers}"
     )
     further = ", ".join(ServedModels(config).further)
     at_once = config.deployment.further_models
     return f"{text}; when asked for also {further}, {at_once} at once" if further else text
+
+
+def _replicas_text(config: Config, plan: Plan) -> str:
+    least, most = config.autoscaling.engine_replicas or (plan.replicas, plan.replicas)
+    return str(most) if least == most else f"{least} to {most}"
 
 
 def _start(config: Config) -> None:
@@ -132,8 +137,8 @@ def _start(config: Config) -> None:
     connect(config)
     _stop_on_signals()  # Ray has set a handler of its own
     nodes = cluster_nodes()
-    require_storage(config, nodes)
-    plan = make_plan(config, nodes)
+    require_storage(config, count_machines())
+    plan = make_plan(config, nodes, grows=config.server.ray_address is not None)
     if config.server.ray_address is None:
         # Here, where a person sees the progress; on a cluster each replica does it.
         _fetch_weights(config, plan)
