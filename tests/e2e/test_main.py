@@ -52,6 +52,13 @@ def test_a_wrong_configuration_is_one_line(tmp_path: Path) -> None:
     assert "known: host, port" in line
 
 
+def test_a_missing_file_of_keys_is_one_line(tmp_path: Path) -> None:
+    auth = {"open": False, "keys_file": "keys.json"}
+    line = refused(write_config(tmp_path, server={"port": free_port()}, auth=auth))
+    assert "auth.keys_file" in line
+    assert "keys.json" in line
+
+
 def test_missing_weights_are_one_line(tmp_path: Path) -> None:
     model = {"size": "small", "model_dir": "models", "sources": ["model_dir"]}
     line = refused(write_config(tmp_path, server={"port": free_port()}, model=model))

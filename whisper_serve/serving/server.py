@@ -20,6 +20,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig as ServeLogging
 
 from whisper_serve.api.auth.startup import require_keys
+from whisper_serve.api.auth.watched_keys import WatchedKeys
 from whisper_serve.api.models import ServedModels
 from whisper_serve.config import Config
 from whisper_serve.config_file import load_config
@@ -69,6 +70,7 @@ def _run(config: Config) -> None:
     require_keys(config)
     require_certificate(config.server)
     if config.server.ray_address is None:
+        WatchedKeys(config.auth)  # is the file there, before anything is started
         _require_free_port(config)
     _stop_on_signals()
     at_once = True
