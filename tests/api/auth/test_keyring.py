@@ -32,7 +32,9 @@ def test_what_an_entry_leaves_out_is_not_limited() -> None:
 
 
 @pytest.mark.parametrize(
-    "shown", ["", UNKNOWN, RADIO[:-1], RADIO + "x", RADIO.upper(), digest_of(RADIO), "radio"]
+    "shown",
+    ["", UNKNOWN, RADIO[:-1], RADIO + "x", RADIO.upper(), digest_of(RADIO), "radio"],
+    ids=["nothing", "unknown", "too short", "too long", "in capitals", "its digest", "its name"],
 )
 def test_nothing_else_is_a_key(shown: str) -> None:
     assert keyring().find(shown) is None

@@ -74,7 +74,11 @@ async def test_a_body_that_is_no_object_is_refused(body: Any) -> None:
     assert (await asked(body)).status_code == 400
 
 
-@pytest.mark.parametrize(("shown", "body"), [(STREAMER, {"scopes": ["jobs"]}), (BOSS, {})])
+@pytest.mark.parametrize(
+    ("shown", "body"),
+    [(STREAMER, {"scopes": ["jobs"]}), (BOSS, {})],
+    ids=["another scope", "admin alone"],
+)
 async def test_nobody_gets_more_than_the_key_has(shown: str, body: Any) -> None:
     assert is_failure(await asked(body, shown), 403, "scope_missing")
 
