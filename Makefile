@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= config.json
-# Processes that share the tests; one of them has all that starts the service.
-WORKERS ?= 3
+# Processes that share the tests; one of them has all that shares a Ray.
+WORKERS ?= 2
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 APT := apt-get -qq -o DPkg::Lock::Timeout=60 -o Acquire::Retries=1 -o Acquire::http::Timeout=20
@@ -21,7 +21,7 @@ serve: $(VENV)/runtime ## Start the service and stay in the foreground
 	@$(BIN)/whisper-serve serve --config $(CONFIG)
 
 test: style types browser helm ## Check style and types, and run all tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 check: test audit ## All of the above
 	@echo "All checks passed."

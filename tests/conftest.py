@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.fuzz.tally import Tally
 from tests.storage.servers import connections_gone, fresh_database, postgresql
@@ -22,6 +24,7 @@ from whisper_serve.sample import fetch_sample
 from whisper_serve.storage.database import Database
 
 PROJECT = Path(__file__).parent.parent
+SHARED_RAY = "tests/serving/"
 SAMPLE_WORDS = "ever tried ever failed no matter try again fail again fail better"
 
 # What a single example takes says nothing on a machine that does other things too.
@@ -33,13 +36,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Tally())
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For several processes (pytest-xdist): one has all that starts the service, since each Ray
-    takes what there is of the machine; of the others each has whole files."""
-    for item in items:
-        group = "service" if item.get_closest_marker("server") else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Of several processes (pytest-xdist) one has all that shares a Ray, and starts with it, since
+    it takes longest; of the others each has whole files."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return SHARED_RAY if nodeid.startswith(SHARED_RAY) else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
