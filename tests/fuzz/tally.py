@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from whisper_serve.observability.logs import LOGGER_NAME
+
 # Of this run of the tests, by what was tried.
 tried: Counter[str] = Counter()
 
@@ -66,10 +68,12 @@ class Tally:
 @contextmanager
 def complaints() -> Iterator[Complaints]:
     """What is logged meanwhile, by this package or by those under it. Nobody else is told:
-    pytest would keep all records, with all that their errors hold."""
-    handler, root = Complaints(), logging.getLogger()
-    others, root.handlers = root.handlers, [handler]
+    pytest would keep all records, with all that their errors hold, also those of a logger that a
+    test before has cut off from the root."""
+    handler, root, ours = Complaints(), logging.getLogger(), logging.getLogger(LOGGER_NAME)
+    others = root.handlers, ours.handlers, ours.propagate
+    root.handlers, ours.handlers, ours.propagate = [handler], [], True
     try:
         yield handler
     finally:
-        root.handlers = others
+        root.handlers, ours.handlers, ours.propagate = others

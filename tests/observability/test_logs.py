@@ -51,7 +51,10 @@ def test_other_packages_are_left_alone(log: Logged, caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize("name", [*FOREIGN, "sqlalchemy.pool", "uvicorn.error"])
-def test_warnings_of_what_we_run_on_go_the_same_way(name: str, log: Logged) -> None:
+def test_warnings_of_what_we_run_on_go_the_same_way(
+    name: str, log: Logged, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.NOTSET, name)  # whatever a server before has made of it
     log.configure(format="%(name)s %(message)s", level="DEBUG")
     logging.getLogger(name).info("quiet")
     logging.getLogger(name).warning("loud")
