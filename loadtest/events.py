@@ -212,7 +212,7 @@ class OfWorker:
     def _report(self, data: dict[str, Any], **_: Any) -> None:
         data[OUTCOMES] = [] if self.session is None else self.session.take_unsent()
 
-    def _finish(self, **_: Any) -> None:
+    def _finish(self, *_: Any, **__: Any) -> None:
         data: dict[str, Any] = {"had": 0}
         if self.session is not None:
             self.session.finish(lambda: self.runner.user_count)
