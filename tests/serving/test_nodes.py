@@ -194,7 +194,9 @@ def test_what_found_no_machine_starts_on_one_that_joins(machines: Cluster) -> No
     victim, survivor = workers(machines)
     victim.kill()
     wait_until(lambda: victim.name not in machines.alive(), PATIENCE_S)
-    assert machines.where(INGRESS) == machines.where(ENGINE) == Counter([survivor.name])
+    left = Counter([survivor.name])
+    # Serve notices a little later than Ray does.
+    wait_until(lambda: machines.where(INGRESS) == machines.where(ENGINE) == left, PATIENCE_S)
     newcomer = machines.add()
     wait_until(lambda: is_whole(machines), PATIENCE_S)
     assert machines.where(INGRESS) == Counter([survivor.name, newcomer.name])
