@@ -7,6 +7,7 @@ All give every outcome to the `Session`; what Locust itself counts are events ma
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from dataclasses import replace
 from typing import ClassVar
 from urllib.parse import urlencode
@@ -36,9 +37,9 @@ class Client(User):
     session: ClassVar[Session]
     said = 0
 
+    @abstractmethod
     def says(self, speech: Speech) -> Outcome:
         """One recording."""
-        raise NotImplementedError
 
     def turn(self) -> None:
         """One recording, and then a user leaves or goes on."""
@@ -55,8 +56,9 @@ class Client(User):
 class Stream(Client):
     abstract = True
 
+    @abstractmethod
     def dialect(self, speech: Speech) -> Dialect:
-        raise NotImplementedError
+        """In which it is said."""
 
     def says(self, speech: Speech) -> Outcome:
         settings = self.session.settings
