@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -240,12 +240,16 @@ async def strike_all(
     return found
 
 
-def kinds(text: str) -> list[str]:
-    """`engine,ingress` as an argument."""
-    names = text.split(",")
-    if not set(names) <= set(KINDS):
-        raise argparse.ArgumentTypeError(f"known are {', '.join(KINDS)}")
-    return names
+def several_of(known: Collection[str]) -> Callable[[str], list[str]]:
+    """Reads `engine,ingress` as an argument."""
+
+    def names_of(text: str) -> list[str]:
+        names = text.split(",")
+        if not set(names) <= set(known):
+            raise argparse.ArgumentTypeError(f"known are {', '.join(known)}")
+        return names
+
+    return names_of
 
 
 def arguments() -> argparse.Namespace:
@@ -253,7 +257,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--config", type=Path, default=Path("config.json"))
     parser.add_argument("--model", default="tiny.en")
-    parser.add_argument("--kinds", type=kinds, default=list(KINDS), metavar="KIND,KIND,...")
+    parser.add_argument("--kinds", type=several_of(KINDS), default=list(KINDS), metavar="KIND,...")
     parser.add_argument("--rounds", type=int, default=3, help="deaths of each kind")
     parser.add_argument("--streams", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=30.0, help="length of each stream")

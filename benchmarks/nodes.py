@@ -41,7 +41,7 @@ import httpx
 from benchmarks.clusters import Cluster, Machine, balanced, cluster, wait_until
 from benchmarks.corpus import read_corpus
 from benchmarks.faults import COLUMNS as FAULTS
-from benchmarks.faults import Losses, Reference, Round, posted_alone, streamed_alone
+from benchmarks.faults import Losses, Reference, Round, posted_alone, several_of, streamed_alone
 from benchmarks.figures import heading, machine, row, shown, write_json
 from benchmarks.load import allow_many_sockets, run
 from whisper_serve.audio.pcm import Samples, to_samples
@@ -199,20 +199,12 @@ def _reachable(cluster: Cluster) -> list[Machine]:
     return [each for each in cluster.machines.values() if each is not cluster.head]
 
 
-def kinds(text: str) -> list[str]:
-    """`engine killed,ingress silent` as an argument."""
-    names = text.split(",")
-    if not set(names) <= set(KINDS):
-        raise argparse.ArgumentTypeError(f"known are {', '.join(KINDS)}")
-    return names
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--model", default="tiny.en")
     parser.add_argument("--model-dir", type=Path, default=Path("models"))
-    parser.add_argument("--kinds", type=kinds, default=list(KINDS), metavar="KIND,KIND,...")
+    parser.add_argument("--kinds", type=several_of(KINDS), default=list(KINDS), metavar="KIND,...")
     parser.add_argument("--rounds", type=int, default=2, help="deaths of each kind")
     parser.add_argument("--machines", type=int, default=3, help="beside the head")
     parser.add_argument("--ingresses", type=int, default=2)

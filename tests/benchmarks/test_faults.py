@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import Losses, kinds
+from benchmarks.faults import KINDS, Losses, several_of
 from benchmarks.figures import write_json
 from benchmarks.word_diffs import WordDiff
 
@@ -40,6 +40,7 @@ def test_findings_can_be_kept_as_json(tmp_path: Path) -> None:
 
 
 def test_kinds_are_named_and_no_others() -> None:
+    kinds = several_of(KINDS)
     assert kinds("engine,ingress") == ["engine", "ingress"]
     with pytest.raises(argparse.ArgumentTypeError, match="known are engine"):
         kinds("engine,moon")

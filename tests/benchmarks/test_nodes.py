@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from benchmarks.clusters import Machine, balanced, wait_until
-from benchmarks.faults import Losses
-from benchmarks.nodes import COLUMNS, Probes, kinds, show
+from benchmarks.faults import Losses, several_of
+from benchmarks.nodes import COLUMNS, KINDS, Probes, show
 from tests.serving.conftest import free_port
 
 PATIENCE_S = 30.0
@@ -76,6 +76,7 @@ def test_a_row_has_a_cell_for_each_column() -> None:
 
 
 def test_kinds_are_named_and_no_others() -> None:
+    kinds = several_of(KINDS)
     assert kinds("engine killed,ingress silent") == ["engine killed", "ingress silent"]
     with pytest.raises(argparse.ArgumentTypeError, match="known are engine killed"):
         kinds("engine,moon")
